@@ -1,0 +1,54 @@
+# make book     the book, from nothing: environment, data, every notebook run afresh, the site
+# make test     every check: style, unit tests, the notebooks' outputs, the site in a browser
+# make outputs  bring the text outputs of the last build into the committed notebooks
+# make clean    take the site and the drawn data away (the environment stays)
+
+VENV   ?= .venv
+DATA   ?= data/miniature
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	&& echo $$python && break; done)
+
+RUN   := $(VENV)/bin/python
+BUILT := _build/built
+PAGES := $(shell find book lib -type f ! -path '*/__pycache__/*' ! -path '*/.ipynb_checkpoints/*') \
+	_config.yml _toc.yml
+
+.PHONY: book test outputs data clean
+.DELETE_ON_ERROR:
+
+book: $(BUILT)
+	@echo
+	@echo "The book is built: open _build/html/index.html in a browser,"
+	@echo "or serve it: $(RUN) -m http.server --directory _build/html"
+
+$(RUN):
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed-%: pyproject.toml | $(RUN)
+	$(RUN) -m pip install --disable-pip-version-check --quiet --editable '.[$*]'
+	@touch $@
+
+data: $(VENV)/installed-book
+	$(RUN) -m lib.miniature $(DATA)
+
+# A build on top of an older one can pass over a page that fails: always from nothing.
+$(BUILT): $(PAGES) $(VENV)/installed-book | data
+	rm -rf _build
+	$(VENV)/bin/jupyter-book build . -W -n --keep-going
+	@touch $@
+
+test: $(VENV)/installed-test
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m pytest -m 'not built'
+	$(MAKE) book
+	$(RUN) -m pytest -m built
+
+outputs: $(BUILT)
+	$(RUN) book/_ext/light_outputs.py
+	@touch $(BUILT)
+
+clean:
+	rm -rf _build $(DATA)

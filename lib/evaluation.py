@@ -1,0 +1,173 @@
+"""Does it work, and does it use time? `python -m lib.evaluation --help`.
+
+A clip is shown to the network forwards, backwards, with its frames shuffled, and as one frame held
+still. Only the upper stages see more than a frame, so the lower ones run once for all four.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix, top_k_accuracy_score
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from lib import networks
+from lib.labels import REVERSED
+from lib.training import Fresh, device_of
+
+ORDERS = ("forward", "reversed", "shuffled", "still")
+
+
+@dataclass(frozen=True)
+class Results:
+    """Logits (N, K) float32 for each order of the frames; labels (N,)."""
+
+    logits: dict[str, np.ndarray]
+    labels: np.ndarray
+    classes: list[str]
+
+    def accuracy(self, order: str = "forward", k: int = 1) -> float:
+        """Top-k accuracy."""
+        every = np.arange(len(self.classes))
+        return float(top_k_accuracy_score(self.labels, self.logits[order], k=k, labels=every))
+
+    def interval(self, order: str = "forward") -> tuple[float, float]:
+        """95% confidence interval of the top-1 accuracy (Wilson 1927)."""
+        hits = int((self.logits[order].argmax(1) == self.labels).sum())
+        ci = binomtest(hits, len(self.labels)).proportion_ci(method="wilson")
+        return float(ci.low), float(ci.high)
+
+    def confusion(self) -> np.ndarray:
+        """Counts (K, K): rows are true classes, columns the most probable ones."""
+        every = np.arange(len(self.classes))
+        return confusion_matrix(self.labels, self.logits["forward"].argmax(1), labels=every)
+
+    def called_opposite(self) -> float:
+        """Of the clips named rightly whose class has a reversal: the share that is called the
+        reversal when played backwards."""
+        twins = [REVERSED.get(name) for name in self.classes]
+        twin = np.array([self.classes.index(t) if t in self.classes else -1 for t in twins])
+        right = self.logits["forward"].argmax(1) == self.labels
+        asked = right & (twin[self.labels] >= 0)
+        return float((self.logits["reversed"].argmax(1) == twin[self.labels])[asked].mean())
+
+    def probabilities(self) -> np.ndarray:
+        """Softmax of the forward logits (N, K)."""
+        return torch.from_numpy(self.logits["forward"]).softmax(1).numpy()
+
+    def rank(self) -> np.ndarray:
+        """Place of the true class among the predictions (N,): 0 is first."""
+        logits = self.logits["forward"]
+        return (logits > logits[np.arange(len(logits)), self.labels, None]).sum(1)
+
+    def __repr__(self) -> str:
+        return f"Results({len(self.labels)} clips, {len(self.classes)} classes)"
+
+
+@torch.inference_mode()
+def evaluate(
+    network: nn.Module,
+    clips: Dataset,
+    orders: tuple[str, ...] = ORDERS,
+    batch: int = 8,
+    workers: int = 2,
+) -> Results:
+    """Logits of every clip in the given orders of its frames.
+
+    `clips` gives (frames (T, S, S, 3) uint8, class index). Shuffles are drawn from a fixed seed.
+    """
+    lower, upper = networks.stages(network.eval())
+    device, rng = device_of(network), torch.Generator().manual_seed(0)
+    logits: dict[str, list[Tensor]] = {order: [] for order in orders}
+    labels = []
+    loader = DataLoader(clips, batch, num_workers=workers)
+    for frames, y in tqdm(loader, desc="clips", leave=False, unit="batch"):
+        x = lower(network.preprocess(frames.numpy()).to(device))  # (N, C, T, h, w)
+        for order in orders:
+            logits[order].append(upper(reorder(x, order, rng)).float().cpu())
+        labels.append(y)
+    stacked = {order: torch.cat(parts).numpy() for order, parts in logits.items()}
+    return Results(stacked, torch.cat(labels).numpy(), network.classes)
+
+
+def reorder(x: Tensor, order: str, rng: torch.Generator) -> Tensor:
+    """The frames of x (N, C, T, h, w) forward, reversed, shuffled, or the middle one held still."""
+    t = x.shape[2]
+    if order == "reversed":
+        return x.flip(2)
+    if order == "shuffled":
+        picks = torch.stack([torch.randperm(t, generator=rng) for _ in x])
+        return torch.stack([clip[:, pick.to(x.device)] for clip, pick in zip(x, picks)])
+    if order == "still":
+        return x[:, :, t // 2 : t // 2 + 1].expand_as(x)
+    return x
+
+
+@torch.inference_mode()
+def frame_by_frame(network: nn.Module, clips: Dataset, batch: int = 8, workers: int = 2) -> dict:
+    """The accuracy of a single-frame network: at each frame, and of the mean of its predictions."""
+    lower, upper = networks.stages(network.eval())
+    device, hits = device_of(network), []
+    for frames, y in tqdm(DataLoader(clips, batch, num_workers=workers), leave=False, unit="batch"):
+        x = lower(network.preprocess(frames.numpy()).to(device))
+        n, t = x.shape[0], x.shape[2]
+        alone = x.transpose(1, 2).flatten(0, 1).unsqueeze(2)  # (N*T, C, 1, h, w)
+        p = upper(alone).softmax(1).view(n, t, -1).cpu()
+        every = torch.cat([p, p.mean(1, keepdim=True)], dim=1)  # (N, T + 1, K)
+        hits.append(every.argmax(2) == y[:, None])
+    share = torch.cat(hits).float().mean(0)
+    return dict(best_frame=float(share[:-1].max()), mean_of_frames=float(share[-1]))
+
+
+def report(results: Results) -> dict:
+    """The figures of a run, rounded to a thousandth."""
+    low, high = results.interval()
+    figures = dict(
+        clips=len(results.labels),
+        chance=1 / len(results.classes),
+        top1=results.accuracy(),
+        top1_low=low,
+        top1_high=high,
+        top5=results.accuracy(k=5),
+        called_opposite_when_reversed=results.called_opposite(),
+        shuffled=results.accuracy("shuffled"),
+        still=results.accuracy("still"),
+    )
+    return {name: round(value, 3) for name, value in figures.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.evaluation",
+        description="Accuracy of a trained network on freshly drawn miniature test clips, whose "
+        "objects, hands and backgrounds it has never seen.",
+    )
+    parser.add_argument("--weights", type=Path, default=networks.WEIGHTS)
+    parser.add_argument("--clips", type=int, default=540)
+    parser.add_argument("--seed", type=int, default=7, help="another seed draws other clips")
+    parser.add_argument("--single", action="store_true", help="a network trained on single frames")
+    parser.add_argument("--output-stride", type=int, default=16, choices=(16, 32))
+    parser.add_argument("--record", type=Path, help="JSON file to put the figures in")
+    args = parser.parse_args()
+    network = networks.load(args.weights, args.output_stride)
+    clips = Fresh("test", args.clips, args.seed)
+    figures = frame_by_frame(network, clips) if args.single else report(evaluate(network, clips))
+    figures["command"] = (
+        f"python -m lib.evaluation --clips {args.clips} --seed {args.seed}"
+        + " --single" * args.single
+    )
+    print(json.dumps(figures, indent=1))
+    if args.record:
+        record = json.loads(args.record.read_text()) if args.record.is_file() else {}
+        record["single_frame" if args.single else "test"] = figures
+        args.record.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""A video file in, a clip out, and back: decoding, sampling and writing with PyAV (FFmpeg)."""
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from itertools import dropwhile
+from pathlib import Path
+from uuid import uuid4
+
+import av
+import numpy as np
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.stream import VideoStream
+from PIL import Image
+
+TOLERANCE = 0.002  # seconds; containers round the time of a frame, Matroska and WebM to 1 ms
+
+# Suffix -> codec, its options, the container's. VP9 is set for speed: small clips by the thousand.
+VP9 = {"deadline": "realtime", "cpu-used": "8", "threads": "1", "b": "0", "crf": "24"}
+ENCODERS = {
+    ".webm": ("libvpx-vp9", VP9, {"fflags": "bitexact"}),  # same frames, same bytes
+    ".mp4": ("libx264", {"crf": "20", "preset": "fast"}, {"movflags": "faststart"}),
+}
+
+
+class VideoError(ValueError):
+    """A video cannot be read or written; the message names the file, the trouble and the remedy."""
+
+
+@dataclass(eq=False)
+class Clip:
+    """Frames of a video, upright, with square pixels, in the order shown."""
+
+    frames: np.ndarray  # (T, H, W, 3) uint8 RGB
+    times: np.ndarray  # (T,) float64, seconds from the first frame of the video
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __repr__(self) -> str:
+        count, height, width, _ = self.frames.shape
+        begin, end = self.times[[0, -1]]
+        return f"Clip({count} frames of {width}x{height}, {begin:.2f} to {end:.2f} s)"
+
+
+def read_clip(
+    path: str | Path,
+    frames: int = 16,
+    fps: float = 4.0,
+    start: float | None = None,
+    size: int | None = None,
+) -> Clip:
+    """`frames` frames of a video, `fps` of them per second.
+
+    Frame i is the one on screen at start + i/fps seconds; past the end the last frame is held and
+    its time repeated. `start=None` takes the middle of a video longer than frames/fps. Frames are
+    turned upright and stretched to square pixels as a player would; `size` also makes each of them
+    a size x size `square`. Only frames that are kept are converted, so the memory needed depends on
+    the clip and not on the video.
+
+    Raises VideoError when the file is missing, empty, damaged or has no picture, and when the video
+    ends before `start`; ValueError for a count, rate, start or size that makes no sense.
+    """
+    if frames < 1 or fps <= 0 or (start or 0) < 0 or (size is not None and size < 1):
+        raise ValueError(
+            f"frames={frames}, fps={fps}, start={start}, size={size}: "
+            "counts, rates and sizes are above 0, start is at least 0"
+        )
+    path = Path(path)
+    with _opened(path) as stream:
+        origin, duration = _extent(stream, path)
+    if start is None:
+        start = max(0.0, (duration - frames / fps) / 2)
+    elif 0 < duration <= start:
+        raise VideoError(f"{path}: ends at {duration:.2f} s; choose a start below, not {start}")
+    wanted = origin + start + np.arange(frames) / fps
+    for early in (0.0, 2.0, 30.0, start):  # an index can lead past the frame sought: try earlier
+        with _opened(path) as stream:
+            if early < start:
+                _seek(stream, wanted[0] - early)
+            kept = _sample(stream, wanted, size)
+        if kept and kept[0][0] <= wanted[0] + TOLERANCE:
+            break
+    times, pictures = zip(*kept, strict=True)
+    if len({picture.shape for picture in pictures}) > 1:
+        raise VideoError(f"{path}: changes its frame size on the way; pass size= to make all equal")
+    return Clip(np.stack(pictures), np.array(times) - origin)
+
+
+def square(frames: np.ndarray, size: int) -> np.ndarray:
+    """Centre crop (T, H, W, 3) uint8 to a square, then antialiased resize: (T, size, size, 3)."""
+    height, width = frames.shape[1:3]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    images = map(Image.fromarray, frames[:, top : top + side, left : left + side])
+    return np.stack([image.resize((size, size), Image.Resampling.BILINEAR) for image in images])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[VideoStream]:
+    """The picture stream of a file; what FFmpeg raises inside leaves as a VideoError."""
+    if not path.exists():
+        raise VideoError(f"{path}: no such file; check the name and the folder")
+    if path.is_dir():
+        raise VideoError(f"{path}: is a folder; name one video file inside it")
+    if path.stat().st_size == 0:
+        raise VideoError(f"{path}: is empty (0 bytes); copy or download it again")
+    try:
+        with av.open(str(path.absolute()), metadata_errors="replace") as container:
+            if container.format.name == "tty":  # FFmpeg would draw a text file as a terminal
+                raise VideoError(f"{path}: is a text, not a video; name a .webm, .mp4 or .gif")
+            covers = Disposition.attached_pic  # the cover of a song is no video
+            stream = next((s for s in container.streams.video if not s.disposition & covers), None)
+            if stream is None:
+                raise VideoError(f"{path}: has sound or text but no picture; name a video file")
+            stream.thread_type = "AUTO"
+            yield stream
+    except av.FFmpegError as error:
+        raise VideoError(
+            f"{path}: not a video, or damaged ({error.strerror}); "
+            "copy or download it again, or convert it to .webm or .mp4"
+        ) from error
+
+
+def _decode(stream: VideoStream) -> Iterator[tuple[float, VideoFrame]]:
+    """(seconds, frame) in the order shown; a damaged packet is skipped, as players do."""
+    interval = float(1 / (stream.average_rate or stream.guessed_rate or 25))
+    seconds, due = -math.inf, 0.0
+    for packet in dropwhile(lambda packet: not packet.is_keyframe, stream.container.demux(stream)):
+        try:
+            decoded = packet.decode()
+        except av.FFmpegError:
+            continue
+        for frame in decoded:
+            known = frame.time is not None and frame.time > seconds  # not so in raw streams and AVI
+            seconds = frame.time if known else due
+            due = seconds + interval
+            yield seconds, frame
+
+
+def _sample(
+    stream: VideoStream, wanted: np.ndarray, size: int | None
+) -> list[tuple[float, np.ndarray]]:
+    """(seconds, picture) on screen at each of the wanted seconds; empty if nothing decodes."""
+    timed = _decode(stream)
+    shown, following, picture = next(timed, None), next(timed, None), None
+    kept = []
+    for second in wanted if shown else []:
+        while following and following[0] <= second + TOLERANCE:
+            shown, following, picture = following, next(timed, None), None
+        if picture is None:
+            picture = _picture(shown[1], stream.sample_aspect_ratio or 1, size)
+        kept.append((shown[0], picture))
+    return kept
+
+
+def _picture(frame: VideoFrame, pixel_aspect: Fraction | int, size: int | None) -> np.ndarray:
+    """(H, W, 3) uint8 RGB as a player shows it: square pixels, then the turn the camera noted."""
+    width = max(1, round(frame.width * pixel_aspect))
+    rgb = np.rot90(frame.to_ndarray(format="rgb24", width=width), round(frame.rotation / 90))
+    return rgb if size is None else square(rgb[None], size)[0]
+
+
+def _extent(stream: VideoStream, path: Path) -> tuple[float, float]:
+    """Time of the first frame, and seconds from it until the last one is gone.
+
+    The length in the header can be missing (browser recordings) or wrong (a file cut short), so it
+    is only believed when the packets near the end bear it out; otherwise all packets are counted.
+    """
+    first = next(_decode(stream), None)
+    if first is None:
+        raise VideoError(f"{path}: no frame can be decoded; it is cut short, copy it again")
+    origin = first[0]
+    claimed = float((stream.duration or 0) * stream.time_base)
+    claimed = claimed or (stream.container.duration or 0) / av.time_base
+    for second in [origin + claimed, origin] if claimed else [origin]:
+        _seek(stream, second)
+        end = max(map(_end, stream.container.demux(stream)), default=0.0)
+        if end - origin > claimed - 0.5:
+            break
+    return origin, end - origin
+
+
+def _end(packet: av.Packet) -> float:
+    """Second at which the frame in a packet leaves the screen."""
+    begin = packet.dts if packet.pts is None else packet.pts
+    if begin is None:  # the empty packet that marks the end of the file
+        return 0.0
+    return float((begin + (packet.duration or 0)) * packet.time_base)
+
+
+def _seek(stream: VideoStream, second: float) -> None:
+    """To the last key frame at or before the second."""
+    with suppress(av.FFmpegError):  # raw streams cannot; they go on from where they are
+        stream.container.seek(int(second / stream.time_base), stream=stream)
+
+
+def write_video(path: str | Path, frames: np.ndarray, fps: float) -> None:
+    """(T, H, W, 3) uint8 RGB to a .webm (VP9), .mp4 (H.264) or .gif, by suffix, at `fps`.
+
+    The file appears whole or not at all. H.264 needs even sides: an odd one is padded by its edge.
+
+    Raises VideoError for another suffix, a missing folder, a disk that refuses; ValueError for
+    frames of another shape or type.
+    """
+    path, frames = Path(path), np.asarray(frames)
+    suffix = path.suffix.lower()
+    if suffix not in {*ENCODERS, ".gif"}:
+        raise VideoError(f"{path}: cannot write {suffix or 'no suffix'}; use .webm, .mp4 or .gif")
+    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not frames.size:
+        raise ValueError(f"frames: (T, H, W, 3) uint8 wanted, got {frames.shape} {frames.dtype}")
+    if fps <= 0:
+        raise ValueError(f"fps={fps}: must be above 0")
+    whole = path.with_name(f".{path.stem}-{uuid4().hex[:8]}{suffix}")
+    try:
+        (_write_gif if suffix == ".gif" else _encode)(whole, frames, fps)
+        os.replace(whole, path)
+    except (av.FFmpegError, OSError) as error:
+        raise VideoError(
+            f"{path}: cannot be written ({error.strerror}); does the folder exist, is there room?"
+        ) from error
+    finally:
+        whole.unlink(missing_ok=True)
+
+
+def _encode(path: Path, frames: np.ndarray, fps: float) -> None:
+    codec, options, container_options = ENCODERS[path.suffix]
+    if codec == "libx264":
+        odd = [(0, side % 2) for side in frames.shape[1:3]]
+        frames = np.pad(frames, [(0, 0), *odd, (0, 0)], mode="edge")
+    with av.open(str(path), "w", container_options=container_options) as container:
+        stream = container.add_stream(codec, Fraction(fps).limit_denominator(1001), options=options)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        # Said in the file as well, or each player guesses which of two YUV matrices was meant.
+        stream.codec_context.colorspace = Colorspace.ITU709
+        stream.codec_context.color_range = ColorRange.MPEG
+        yuv = partial(
+            VideoReformatter().reformat,
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+        )
+        for frame in np.ascontiguousarray(frames):
+            container.mux(stream.encode(yuv(VideoFrame.from_ndarray(frame, format="rgb24"))))
+        container.mux(stream.encode())
+
+
+def _write_gif(path: Path, frames: np.ndarray, fps: float) -> None:
+    """One palette for the whole clip, so that still parts stay still."""
+    some = frames[:: -(-len(frames) // 8), ::2, ::2]  # at most 8 frames at half size
+    palette = Image.fromarray(np.concatenate(some)).quantize(256)
+    images = [Image.fromarray(frame).quantize(palette=palette) for frame in frames]
+    ticks = np.round(np.arange(len(frames) + 1) * 100 / fps)  # GIF counts hundredths of a second
+    durations = (np.diff(ticks) * 10).astype(int).tolist()
+    images[0].save(path, save_all=True, append_images=images[1:], duration=durations, loop=0)

@@ -1,0 +1,109 @@
+"""The committed notebooks: light, in shape, and saying what a fresh run says."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from light_outputs import executed, light, notebooks
+from mathml import mathml
+from nbformat import NotebookNode
+from nbval.plugin import IPyNbFile, coalesce_streams
+
+PAGES = notebooks()
+TAGS = {
+    "full-width",
+    "hide-cell",
+    "hide-input",
+    "hide-output",
+    "nbval-check-output",
+    "nbval-ignore-output",
+    "raises-exception",
+    "remove-cell",
+    "remove-input",
+    "remove-output",
+}
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+
+
+def read(path: Path) -> NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def prose(cells: list[NotebookNode]) -> str:
+    return "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+@each_page
+def test_is_light(page):
+    notebook = read(page)
+    assert page.stat().st_size < 200_000, f"{page.name}: run `make outputs`"
+    assert notebook == light(notebook), f"{page.name} has heavy outputs: run `make outputs`"
+
+
+@each_page
+def test_was_executed_from_top_to_bottom(page):
+    counts = [cell.execution_count for cell in code_cells(read(page))]
+    assert counts == list(range(1, len(counts) + 1)), f"{page.name}: run `make outputs`"
+
+
+@each_page
+def test_has_known_tags(page):
+    tags = {tag for cell in read(page).cells for tag in cell.metadata.get("tags", [])}
+    assert tags <= TAGS
+
+
+@each_page
+def test_has_the_skeleton_of_a_page(page):
+    cells = read(page).cells
+    opening, whole = prose(cells[:5]), prose(cells)
+    assert opening.startswith("# ")
+    for said in ("able to", r"\bneeds?\b", "seconds|minutes?"):
+        assert re.search(said, opening, re.IGNORECASE), f"{page.name} does not open with {said!r}"
+    closing = whole.partition("\n## What we saw")[2]
+    assert closing, f"{page.name} does not close with 'What we saw'"
+    assert re.search(r"^#+ Exercise", closing, re.MULTILINE), f"{page.name} has no exercise"
+    solution = r"{dropdown}.*Solution|{admonition} Solution.*\n+:class: .*dropdown"
+    assert re.search(solution, closing), f"{page.name} hides no solution in a drop-down"
+
+
+@pytest.mark.built
+@each_page
+def test_a_fresh_run_says_what_is_committed(page, request):
+    """nbval's own reading of tags and comparison, on the run that the site was built from.
+
+    So each notebook is executed once for both. Both sides are light: pictures are not compared.
+    """
+    if not executed(page).is_file():
+        pytest.skip("the book is not built: run `make book`")
+    fresh = code_cells(light(read(executed(page))))
+    cells = list(IPyNbFile.from_parent(request.session, path=page).collect())
+    sources = [cell.cell.source for cell in cells]
+    assert [cell.source for cell in fresh] == sources, "built from older pages: run `make book`"
+
+    differ = [
+        f"{page.name}, {cell.name}\n{cell.cell.source}\n" + "\n".join(cell.comparison_traceback)
+        for cell, run in zip(cells, fresh, strict=True)
+        if cell.options["check"]
+        and not cell.compare_outputs(
+            coalesce_streams(run.outputs), coalesce_streams(cell.cell.outputs)
+        )
+    ]
+    if differ:
+        pytest.fail("\n\n".join(differ), pytrace=False)
+
+
+def test_formulas_become_mathml():
+    inline, block = mathml(r"\sum_c w_c A_c"), mathml(r"a &= b \\ &= c", "block")
+    assert 'display="inline"' in inline and "<munder><mo movablelimits" in inline
+    assert 'display="block"' in block and block.count("<mtr>") == 2
+
+
+@pytest.mark.parametrize("latex", [r"\foo{x}", r"\frac{1}{", "a & b", r"\boldsymbol{w}"])
+def test_formulas_that_would_come_out_wrong_are_refused(latex):
+    with pytest.raises(ValueError, match=r"MathML|mathbf"):
+        mathml(latex)

@@ -1,0 +1,73 @@
+"""Figures worked out by hand, and the recorded accuracy found again on fresh clips."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from lib import evaluation, networks
+from lib.evaluation import Results, reorder
+from lib.training import Fresh
+
+CLASSES = ["Opening [something]", "Closing [something]", "Dropping [something]"]
+
+
+@pytest.fixture
+def results():
+    def logits(*winners):
+        return np.eye(3, dtype=np.float32)[list(winners)] * 5
+
+    return Results(
+        {"forward": logits(0, 0, 1, 2), "reversed": logits(1, 1, 1, 2)},
+        np.array([0, 1, 1, 2]),
+        CLASSES,
+    )
+
+
+def test_figures_by_hand(results):
+    assert results.accuracy() == 0.75
+    assert results.accuracy(k=2) == 0.75
+    assert results.confusion().tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
+    # right and reversible: clips 0 and 2; backwards they are called closing and closing
+    assert results.called_opposite() == 0.5
+    assert results.rank().tolist() == [0, 1, 0, 0]
+    assert results.probabilities().sum(1) == pytest.approx(1)
+
+
+def test_interval_is_wilsons(results):
+    low, high = results.interval()  # 3 of 4
+    assert (low, high) == pytest.approx((0.3006, 0.9544), abs=1e-3)
+
+
+def test_orders_of_frames():
+    x, rng = torch.arange(4.0).view(1, 1, 4, 1, 1), torch.Generator().manual_seed(0)
+    assert reorder(x, "forward", rng).flatten().tolist() == [0, 1, 2, 3]
+    assert reorder(x, "reversed", rng).flatten().tolist() == [3, 2, 1, 0]
+    assert reorder(x, "still", rng).flatten().tolist() == [2, 2, 2, 2]
+    shuffled = reorder(x.expand(8, 1, 4, 1, 1), "shuffled", rng).flatten(1)
+    assert shuffled.sort(1).values.tolist() == [[0, 1, 2, 3]] * 8
+    assert len({tuple(row) for row in shuffled.tolist()}) > 1
+
+
+def test_evaluates_as_the_network_does():
+    torch.manual_seed(0)
+    profile = networks.Profile("efficientnet_lite0", 64, 3, "centre", "late")
+    network = networks.build(profile, CLASSES)
+    rng = np.random.default_rng(0)
+    clips = [(rng.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8), i % 3) for i in range(5)]
+    results = evaluation.evaluate(network, clips, batch=2, workers=0)
+    with torch.inference_mode():
+        wanted = network(network.preprocess(clips[3][0][::-1].copy()))
+    assert results.logits["reversed"][3] == pytest.approx(wanted[0].numpy(), abs=1e-4)
+    assert results.labels.tolist() == [0, 1, 2, 0, 1]
+
+
+def test_the_recorded_accuracy_is_found_again():
+    """On other clips than those recorded: the two intervals must meet."""
+    network = networks.load()
+    record = json.loads(networks.WEIGHTS.with_suffix(".json").read_text())["test"]
+    found = evaluation.evaluate(network, Fresh("test", 108, seed=11), ("forward", "reversed"))
+    low, high = found.interval()
+    assert low <= record["top1_high"] and record["top1_low"] <= high
+    assert found.called_opposite() > 0.6

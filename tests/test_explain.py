@@ -1,0 +1,711 @@
+"""Maps against numbers worked out by hand, against captum, and against their own sums."""
+
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from lib.explain import (
+    ExplainError,
+    Explanation,
+    activations_and_logits,
+    class_activation_maps,
+    explain,
+    grad_cam_weights,
+    main,
+    overlay,
+    signed_map,
+)
+from lib.geometry import cells, steps
+from lib.video import Clip, write_video
+
+NAMES = ["Opening [something]", "Closing [something]", "Tearing [something]"]
+
+
+class Small(nn.Module):
+    """Two convolutions, average pooling, a linear head; trained on nothing."""
+
+    def __init__(self, stride=(1, 2, 2), inplace=True, hidden=0, classes=NAMES):
+        super().__init__()
+        self.conv1 = nn.Conv3d(3, 6, 3, padding=1, stride=(1, 2, 2))
+        self.bn1 = nn.BatchNorm3d(6)
+        self.relu1 = nn.ReLU(inplace=inplace)
+        self.conv2 = nn.Conv3d(6, 8, 3, padding=1, stride=stride)
+        self.bn2 = nn.BatchNorm3d(8)
+        self.relu2 = nn.ReLU(inplace=inplace)
+        self.drop = nn.Dropout(0.5)
+        self.hidden = nn.Linear(8, 8) if hidden else None
+        self.classifier = nn.Linear(8, len(classes))
+        self.classes = list(classes)
+
+    @staticmethod
+    def preprocess(frames):
+        x = torch.from_numpy(np.ascontiguousarray(frames)).float() / 127.5 - 1
+        return x.movedim(-1, 0).unsqueeze(0)  # (1, 3, T, H, W)
+
+    def features(self, x):
+        x = self.relu1(self.bn1(self.conv1(x)))
+        return self.relu2(self.bn2(self.conv2(x)))
+
+    def forward(self, x):
+        x = self.drop(self.features(x).mean((2, 3, 4)))
+        return self.classifier(x if self.hidden is None else self.hidden(x).relu())
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    network = Small()
+    for module in (network.bn1, network.bn2):
+        module.running_mean.normal_(0, 0.1)
+        module.running_var.uniform_(0.5, 1.5)
+    return network
+
+
+@pytest.fixture
+def frames():
+    return np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+
+def test_weights_and_map_by_hand():
+    # Two channels on one step of 1x2x2 cells.
+    activations = torch.tensor([[1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 0.0, 2.0]]).view(1, 2, 1, 2, 2)
+    gradient = torch.tensor([[1.0, 1.0, 2.0, 0.0], [-4.0, 0.0, -4.0, 0.0]]).view(1, 2, 1, 2, 2)
+    weights = grad_cam_weights(gradient)
+    assert weights.tolist() == [[1.0, -2.0]]
+    assert signed_map(activations, weights).tolist() == [[[[1.0, 0.0], [3.0, 0.0]]]]
+
+
+def test_weights_over_clip_and_over_frames():
+    gradient = torch.tensor([1.0, 3.0, 5.0, 7.0]).view(1, 1, 2, 1, 2)  # two frames of two cells
+    activations = torch.ones_like(gradient)
+    assert grad_cam_weights(gradient).tolist() == [[4.0]]
+    per_frame = grad_cam_weights(gradient, "frame")
+    assert per_frame.tolist() == [[[2.0, 6.0]]]
+    assert signed_map(activations, per_frame).flatten().tolist() == [2.0, 2.0, 6.0, 6.0]
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [("conv1", [[11.25, 13.5], [20.25, 22.5]]), ("relu1", [[0.0, 4.0], [28.0, 32.5]])],
+)
+def test_captum_published_values(layer, expected):
+    """The values captum's own tests ask for on BasicModel_ConvNet_One_Conv, in one time step."""
+
+    class OneConvolution(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1 = nn.Conv3d(1, 2, (1, 3, 3))
+            self.relu1 = nn.ReLU(inplace=True)
+            self.fc1 = nn.Linear(8, 4)
+            self.conv1.weight.data.fill_(1)
+            self.conv1.bias.data = torch.tensor([-50.0, -75.0])
+            self.fc1.weight.data = torch.cat([torch.ones(4, 5), -torch.ones(4, 3)], 1)
+            self.fc1.bias.data.zero_()
+
+        def forward(self, x):
+            return self.fc1(self.relu1(self.conv1(x)).flatten(1)).relu()
+
+    volume = torch.arange(16.0).view(1, 1, 1, 4, 4)
+    seen = activations_and_logits(OneConvolution(), volume, layer, gradient=True)
+    (gradient,) = torch.autograd.grad(seen.logits[0, 0], seen.activations)
+    result = signed_map(seen.activations.detach(), grad_cam_weights(gradient))
+    assert result[0, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("layer", ["conv1", "bn1", "relu1", "conv2", "relu2"])
+@pytest.mark.parametrize("hidden", [0, 1])
+def test_agrees_with_captum(frames, layer, hidden):
+    from captum.attr import LayerGradCam
+
+    torch.manual_seed(1)
+    network = Small(hidden=hidden, inplace=False).double().eval()
+    reference = LayerGradCam(network, getattr(network, layer))
+    inputs = network.preprocess(frames).double()
+    result = explain(network, frames, layer=layer, method="gradcam")
+    for k in range(3):
+        theirs = reference.attribute(inputs, target=k, relu_attributions=False)[0, 0]
+        assert np.abs(result.map(k) - theirs.detach().numpy()).max() < 1e-6
+
+
+def test_agrees_with_captum_on_an_inflated_network():
+    from captum.attr import LayerGradCam
+
+    resnet = pytest.importorskip("torchvision").models.resnet
+    inflate = pytest.importorskip("lib.inflate").inflate
+    torch.manual_seed(0)
+    network = inflate(resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1], num_classes=3)).eval()
+    clip = np.random.default_rng(1).integers(0, 256, (3, 48, 48, 3), dtype=np.uint8)
+    inputs = Small.preprocess(clip)
+    for layer in ("layer4", "layer3"):
+        result = explain(
+            network, clip, 1, layer, "gradcam", preprocess=Small.preprocess, class_names=NAMES
+        )
+        theirs = LayerGradCam(network, network.get_submodule(layer)).attribute(
+            inputs, target=1, relu_attributions=False
+        )[0, 0]
+        assert np.abs(result.map(1) - theirs.detach().numpy()).max() < 1e-6
+    closed = explain(network, clip, 1, preprocess=Small.preprocess, class_names=NAMES)
+    assert closed.layer == "layer4"
+    last = explain(
+        network, clip, 1, method="gradcam", preprocess=Small.preprocess, class_names=NAMES
+    )
+    np.testing.assert_allclose(closed.maps, last.maps, atol=1e-6)
+
+
+def test_parts_sum_to_the_logit(network, frames):
+    with torch.no_grad():
+        logits = network.eval()(network.preprocess(frames))[0].numpy()
+    for method in ("cam", "gradcam"):
+        result = explain(network, frames, method=method)
+        np.testing.assert_allclose(result.logits, logits, atol=1e-5)
+        for k, name in enumerate(NAMES):
+            assert abs(result.map(k).sum() + result.bias[k] - logits[k]) < 1e-4
+            assert abs(result.ledger(name).sum() + result.bias[k] - logits[k]) < 1e-4
+    assert (result.maps < 0).any()  # signed
+
+
+def test_cam_is_grad_cam_at_the_last_layer(network, frames):
+    closed = explain(network, frames)
+    assert closed.layer == "relu2" and closed.maps.shape == (3, 5, 4, 4)
+    for weights in ("clip", "frame"):
+        differentiated = explain(network, frames, method="gradcam", weights=weights)
+        assert differentiated.layer == "relu2"
+        np.testing.assert_allclose(closed.maps, differentiated.maps, atol=1e-6)
+
+
+def test_an_earlier_layer_does_not_add_up_and_says_so(network, frames):
+    assert explain(network, frames, layer="relu1", method="gradcam").bias is None
+
+
+def test_cam_refuses_a_head_that_is_not_linear(frames):
+    with pytest.raises(ExplainError, match="gradcam"):
+        explain(Small(hidden=1), frames)
+    with pytest.raises(ExplainError, match="gradcam"):
+        explain(Small(), frames, layer="relu1")
+
+
+def test_batch_is_the_clips_one_by_one(network):
+    batch = torch.randn(3, 3, 4, 12, 12)
+    together = activations_and_logits(network, batch, "relu1", gradient=True)
+    (gradient,) = torch.autograd.grad(together.logits[:, 1].sum(), together.activations)
+    maps = signed_map(together.activations.detach(), grad_cam_weights(gradient))
+    closed, _ = class_activation_maps(activations_and_logits(network, batch), [1])
+    for i in range(3):
+        alone = activations_and_logits(network, batch[i : i + 1], "relu1", gradient=True)
+        (gradient,) = torch.autograd.grad(alone.logits[0, 1], alone.activations)
+        expected = signed_map(alone.activations.detach(), grad_cam_weights(gradient))
+        torch.testing.assert_close(maps[i : i + 1], expected)
+        expected, _ = class_activation_maps(activations_and_logits(network, batch[i : i + 1]), [1])
+        torch.testing.assert_close(closed[i : i + 1], expected)
+
+
+@pytest.mark.parametrize("method", ["cam", "gradcam"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_networks(network, frames, method, dtype):
+    full = explain(network, frames, method=method)
+    half = explain(network.to(dtype), frames, method=method)
+    assert half.maps.dtype == half.logits.dtype == np.float32
+    assert np.abs(half.maps - full.maps).max() < 0.05 * np.abs(full.maps).max()
+    if method == "cam":
+        total = half.maps.sum((1, 2, 3)) + half.bias
+        np.testing.assert_allclose(total, half.logits, atol=1e-4)
+
+
+def test_fewer_steps_than_frames_keep_their_sum(frames):
+    torch.manual_seed(0)
+    clip = frames[[0, 1, 2, 3, 4, 0, 1, 2]]
+    result = explain(Small(stride=(2, 2, 2)), clip)
+    assert result.maps.shape == (3, 8, 4, 4)
+    np.testing.assert_allclose(result.maps.sum((1, 2, 3)) + result.bias, result.logits, atol=1e-4)
+
+
+# --- leaving the network alone --------------------------------------------------------------------
+
+
+def state(network):
+    return (
+        [m.training for m in network.modules()],
+        [p.requires_grad for p in network.parameters()],
+        sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in network.modules()),
+        [p.grad for p in network.parameters()],
+        {k: v.clone() for k, v in network.state_dict().items()},
+    )
+
+
+def same(a, b):
+    return a[:4] == b[:4] and all(torch.equal(a[4][k], b[4][k]) for k in a[4])
+
+
+@pytest.mark.parametrize("method", ["cam", "gradcam"])
+def test_hooks_gone_and_modes_restored(network, frames, method):
+    network.train()
+    network.bn1.eval()
+    network.conv1.requires_grad_(False)
+    before = state(network)
+    explain(network, frames, method=method)
+    assert same(before, state(network))
+
+
+@pytest.mark.parametrize("method", ["cam", "gradcam"])
+def test_restored_after_an_exception(network, frames, method):
+    network.train()
+    before = state(network)
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    handle = network.classifier.register_forward_pre_hook(fail)
+    with pytest.raises(KeyboardInterrupt):
+        explain(network, frames, method=method)
+    handle.remove()
+    assert same(before, state(network))
+
+
+def test_second_call_is_fresh(network, frames):
+    first = explain(network, frames, method="gradcam")
+    kept = first.maps.copy()
+    other = explain(network, 255 - frames, method="gradcam")
+    assert np.abs(other.maps - kept).max() > 1e-3
+    np.testing.assert_array_equal(first.maps, kept)
+    again = explain(network, frames, method="gradcam")
+    np.testing.assert_array_equal(again.maps, kept)
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("method", ["cam", "gradcam"])
+def test_inside_contexts_without_gradient(network, frames, context, method):
+    expected = explain(network, frames, method=method)
+    with context():
+        result = explain(network, frames, method=method)
+    np.testing.assert_array_equal(result.maps, expected.maps)
+
+
+@pytest.mark.parametrize("layer", ["bn1", "bn2"])
+def test_in_place_relu_after_the_layer(network, frames, layer):
+    in_place = explain(network, frames, layer=layer, method="gradcam")
+    network.relu1.inplace = network.relu2.inplace = False
+    np.testing.assert_array_equal(
+        in_place.maps, explain(network, frames, layer=layer, method="gradcam").maps
+    )
+    network.relu1.inplace = True
+    seen = activations_and_logits(network, network.preprocess(frames), "bn1")
+    assert (seen.activations < 0).any()  # what the layer gave, not what became of it
+
+
+def test_nothing_below_the_layer_is_differentiated(network, frames):
+    needs = {}
+    for name in ("bn1", "conv2", "bn2"):
+        network.get_submodule(name).register_forward_pre_hook(
+            lambda _m, args, name=name: needs.update({name: args[0].requires_grad})
+        )
+    activations_and_logits(network, network.preprocess(frames), "relu1", gradient=True)
+    assert needs == {"bn1": False, "conv2": True, "bn2": True}
+
+
+# --- geometry -------------------------------------------------------------------------------------
+
+
+def pixels(fractions, size):
+    return np.asarray(fractions) * size - 0.5
+
+
+class Pad(nn.Module):
+    def __init__(self, pad):
+        super().__init__()
+        self.pad = pad
+
+    def forward(self, x):
+        return F.pad(x, self.pad)
+
+
+def conv(k, s, p):
+    return nn.Conv3d(3, 3, (1, k, k), stride=(1, s, s), padding=(0, p, p))
+
+
+GEOMETRIES = {  # layers, input size, stride and first centre in pixels, worked out by hand
+    "k3 s1 p1": ([conv(3, 1, 1)], 8, 1, 0),
+    "k3 s2 p1": ([conv(3, 2, 1)], 8, 2, 0),
+    "k4 s4 p0": ([conv(4, 4, 0)], 16, 4, 1.5),
+    "k3 s2, padded after": ([Pad((0, 1, 0, 1)), conv(3, 2, 0)], 8, 2, 1),
+    "two of these": ([Pad((0, 1, 0, 1)), conv(3, 2, 0)] * 2, 16, 4, 3),
+    "k5 p2, max pool 2": ([conv(5, 1, 2), nn.MaxPool3d((1, 2, 2))], 8, 2, 0.5),
+    "k7 s2 p3, max pool 3 s2 p1": (
+        [
+            conv(7, 2, 3),
+            nn.BatchNorm3d(3),
+            nn.ReLU6(True),
+            nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+        ],
+        32,
+        4,
+        0,
+    ),
+    "max pool 2, ceil mode": ([nn.MaxPool3d((1, 2, 2), ceil_mode=True)], 7, 2, 0.5),
+    "dilated": (
+        [nn.Conv3d(3, 3, (1, 3, 3), stride=(1, 2, 2), dilation=(1, 2, 2))],
+        12,
+        2,
+        2,
+    ),
+    "depthwise, same": ([nn.Conv3d(3, 6, (1, 3, 3), padding="same", groups=3)], 8, 1, 0),
+}
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_centres_by_hand(name):
+    layers, size, stride, first = GEOMETRIES[name]
+    network = nn.Sequential(*layers)
+    last = str(len(layers) - 1)
+    y, x = cells(network, last, (size, 2 * size))
+    np.testing.assert_allclose(pixels(y, size), first + stride * np.arange(len(y)), atol=1e-6)
+    np.testing.assert_allclose(pixels(x, 2 * size), first + stride * np.arange(len(x)), atol=1e-6)
+    with torch.no_grad():
+        shape = network(torch.zeros(1, 3, 1, size, 2 * size)).shape
+    assert (len(y), len(x)) == shape[-2:]
+
+
+def test_centres_are_those_of_counted_paths():
+    """The same centroid from a gradient: weights 1, the middle cell of an input large enough."""
+    torch.manual_seed(0)
+
+    class Branches(nn.Module):  # unlike centres that have to be averaged
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = conv(3, 2, 1), nn.Sequential(Pad((1, 2, 1, 2)), conv(5, 2, 0))
+            self.c, self.act = conv(3, 1, 1), nn.SiLU()
+
+        def forward(self, x):
+            return self.act(self.c(self.a(x) + self.b(x)))
+
+    network, size = nn.Sequential(Branches()), 64
+    measured = pixels(cells(network, "0", size)[0], size)
+    branches = network[0].double()
+    branches.act = nn.Identity()
+    for parameter in branches.parameters():
+        parameter.data.fill_(1.0 if parameter.ndim > 1 else 0.0)
+    for module in (branches.a, branches.b[1]):  # plain means, as a and b differ in kernel size
+        module.weight.data /= module.weight[0].numel()
+    image = torch.zeros(1, 3, 1, size, size, dtype=torch.float64, requires_grad=True)
+    output = branches(image)
+    middle = output.shape[-2] // 2
+    (paths,) = torch.autograd.grad(output[0, 0, 0, middle, middle], image)
+    rows = paths.sum((0, 1, 2, 4))
+    centroid = (rows * torch.arange(size)).sum() / rows.sum()
+    assert measured[middle] == pytest.approx(float(centroid), abs=1e-6)
+    assert measured[middle] == pytest.approx(2 * middle + 0.5, abs=1e-6)  # mean of 0 and 1
+
+
+def test_learned_taps_by_hand():
+    network = nn.Sequential(conv(3, 2, 1))
+    with torch.no_grad():
+        network[0].weight.zero_()
+        network[0].weight[:, :, 0, 1, 0] = 1.0
+        network[0].weight[:, :, 0, 1, 2] = 2.0
+    y, x = cells(network, "0", 8, taps="learned")
+    np.testing.assert_allclose(pixels(y, 8), [0, 2, 4, 6], atol=1e-6)
+    # energies 1 and 4 one pixel to the left and to the right
+    np.testing.assert_allclose(pixels(x, 8), [0.6, 2.6, 4.6, 6.6], atol=1e-6)
+    with torch.no_grad():
+        network[0].weight[:, :, 0, 1, 2] = 1.0
+    _, x = cells(network, "0", 8, taps="learned")  # measured again
+    np.testing.assert_allclose(pixels(x, 8), [0, 2, 4, 6], atol=1e-6)
+    with pytest.raises(ValueError, match="learned"):
+        cells(network, "0", 8, taps="trained")
+
+
+def test_learned_taps_predict_where_gradients_lie():
+    """EfficientNet-Lite0 with ImageNet weights: by its padding, cell i is centred on 32 i + 31; the
+    kernels lean back to about 32 i + 17.6. Gradients of photographs, each of them also upside
+    down, lie near there."""
+    networks = pytest.importorskip("lib.networks")
+    data = pytest.importorskip("skimage").data
+    inflate = pytest.importorskip("lib.inflate").inflate
+    network, size, cell = networks.efficientnet_lite0(), 320, 5
+    inflated = inflate(network, where="none")
+    equal, learned = (
+        pixels(cells(inflated, "bn2", size, taps=taps)[0], size)[cell]
+        for taps in ("equal", "learned")
+    )
+    assert equal == pytest.approx(32 * cell + 31, abs=1e-3)
+    rows = torch.arange(float(size))
+    centroids = []
+    for name in ("coffee", "astronaut", "grass", "brick", "gravel"):
+        image = getattr(data, name)()[:size, :size]
+        image = image if image.ndim == 3 else np.repeat(image[..., None], 3, 2)
+        for mirrored in (image, image[::-1]):
+            x = torch.from_numpy(mirrored.copy()).float().div(127.5).sub(1).movedim(-1, 0)[None]
+            x.requires_grad_()
+            activations = network.forward_features(x)[:, :, cell, cell]
+            (gradient,) = torch.autograd.grad(activations.square().sum(), x)
+            energy = gradient.square().sum((0, 1, 3))
+            centroids.append(float((energy * rows).sum() / energy.sum()))
+    assert abs(learned - np.mean(centroids)) < 0.5 * abs(equal - np.mean(centroids))
+
+
+def test_inflated_resnet50_stands_on_multiples_of_32():
+    resnet50 = pytest.importorskip("torchvision").models.resnet50
+    inflate = pytest.importorskip("lib.inflate").inflate
+    network = inflate(resnet50(num_classes=2))
+    for name, stride in (("layer4", 32), ("layer3", 16)):
+        y, x = cells(network, name, 224)
+        np.testing.assert_allclose(pixels(y, 224), stride * np.arange(224 // stride), atol=1e-6)
+        np.testing.assert_allclose(x, y, atol=1e-9)
+
+
+def test_inflated_efficientnet_with_uneven_padding():
+    timm = pytest.importorskip("timm")
+    inflate = pytest.importorskip("lib.inflate").inflate
+    network = inflate(timm.create_model("tf_efficientnet_lite0", num_classes=2))
+    y, _ = cells(network, "bn2", 128)
+    # Five strided layers, each padded by one less before than after: cell i looks at 2i + 1 below.
+    np.testing.assert_allclose(pixels(y, 128), 31 + 32 * np.arange(4), atol=1e-6)
+    y, _ = cells(network, "bn2", 129)  # an odd size is padded evenly by the first, of five
+    np.testing.assert_allclose(pixels(y, 129), 32 * np.arange(5), atol=1e-6)
+
+
+def test_steps_of_strided_time():
+    r3d_18 = pytest.importorskip("torchvision").models.video.r3d_18
+    network = r3d_18(num_classes=2)
+    np.testing.assert_allclose(pixels(steps(network, "layer4", 16), 16), [0, 8], atol=1e-6)
+    y, _ = cells(network, "layer4", 112)
+    np.testing.assert_allclose(pixels(y, 112), 16 * np.arange(7), atol=1e-6)
+
+
+def test_measuring_leaves_the_network_alone(network):
+    network.train()
+    before = state(network)
+    cells(network, "relu2", 16)
+    assert same(before, state(network))
+
+
+def test_geometry_is_measured_once(network, frames):
+    explain(network, frames)
+    calls = []
+    network.conv1.register_forward_hook(lambda *_: calls.append(1))
+    explain(network, frames)
+    assert len(calls) == 1  # the forward pass, nothing more
+
+
+def test_half_cells_where_nothing_can_be_measured():
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.up = nn.ConvTranspose3d(3, 4, (1, 2, 2), stride=(1, 2, 2))
+            self.fc = nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.fc(self.up(x).mean((2, 3, 4)))
+
+    network = Tokens()
+    y, x = cells(network, "up", 4, grid=(8, 8))
+    np.testing.assert_allclose(y, (np.arange(8) + 0.5) / 8)
+    with pytest.raises(ValueError, match="grid"):
+        cells(network, "up", 4)
+    np.testing.assert_allclose(steps(network, "up", 6, 3), [1 / 6, 3 / 6, 5 / 6])
+
+
+# --- clips, errors, pictures ----------------------------------------------------------------------
+
+
+def test_clip_array_and_viewing_size(network):
+    frames = np.random.default_rng(0).integers(0, 256, (4, 40, 60, 3), dtype=np.uint8)
+    clip = Clip(frames, np.array([1.0, 1.25, 1.5, 1.5]))
+    mask = np.zeros((4, 40, 60), bool)
+    mask[:, :, 30:] = True
+    result = explain(network, clip, label=NAMES[2], mask=mask, size=20)
+    assert result.frames.shape == (4, 20, 20, 3)
+    assert result.times.tolist() == [1.0, 1.25, 1.5, 1.5]
+    assert result.label == 2
+    assert result.mask.shape == (4, 20, 20) and result.mask[:, :, 11:].all()
+    assert not result.mask[:, :, :9].any()
+    kept = explain(network, frames)  # smaller than the viewing size: only cropped
+    np.testing.assert_array_equal(kept.frames, frames[:, :, 10:50])
+    assert kept.times.tolist() == [0, 0.25, 0.5, 0.75]
+
+
+def test_classes_by_name_and_index(network, frames):
+    result = explain(network, frames, [NAMES[2], 0])
+    assert result.mapped == [2, 0] and len(result.maps) == 2
+    np.testing.assert_array_equal(result.map(2), explain(network, frames, 2).maps[0])
+    with pytest.raises(ExplainError, match=r"classes="):
+        result.map(1)
+
+
+def test_foreign_network(frames):
+    network = nn.Sequential(
+        nn.Conv3d(3, 4, 3, padding=1), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 2)
+    )
+    with pytest.raises(ExplainError, match="preprocess="):
+        explain(network, frames)
+    result = explain(network, frames, preprocess=Small.preprocess)
+    assert result.layer == "0" and result.classes == ["class 0", "class 1"]
+    with pytest.raises(ExplainError, match="class_names="):
+        explain(network, frames, preprocess=Small.preprocess, class_names=["a"])
+
+
+def test_errors_name_the_remedy(network, frames):
+    with pytest.raises(ExplainError, match=r"'relu3'; did you mean .*'relu"):
+        explain(network, frames, layer="relu3", method="gradcam")
+    with pytest.raises(ExplainError, match=r"'drop' gives \(1, 8\)"):
+        explain(network, frames, layer="drop", method="gradcam")
+    with pytest.raises(ExplainError, match="linear"):
+        explain(network, frames, layer="classifier", method="gradcam")
+    with pytest.raises(ExplainError, match=r"did you mean 'Closing \[something\]'"):
+        explain(network, frames, "Closing something")
+    with pytest.raises(ExplainError, match="there are 3"):
+        explain(network, frames, 3)
+    with pytest.raises(ExplainError, match="cam, gradcam"):
+        explain(network, frames, method="grad-cam")
+    with pytest.raises(ExplainError, match="uint8"):
+        explain(network, frames / 255.0)
+    with pytest.raises(ExplainError, match="mask"):
+        explain(network, frames, mask=np.zeros((1, 2, 3), bool))
+    with pytest.raises(ExplainError, match="at least one"):
+        explain(network, frames, [])
+
+
+def by_hand(maps, cells=((0.25, 0.75), (0.25, 0.75)), size=8):
+    maps = np.asarray(maps, np.float32)
+    return Explanation(
+        frames=np.zeros((maps.shape[1], size, size, 3), np.uint8),
+        times=np.arange(maps.shape[1]) / 4,
+        classes=NAMES,
+        logits=np.log(np.array([0.84, 0.06, 0.10], np.float32)),
+        bias=None,
+        maps=maps,
+        mapped=list(range(len(maps))),
+        cells=tuple(np.array(c, np.float32) for c in cells),
+        method="cam",
+        layer="bn2",
+        label=0,
+    )
+
+
+def test_top_summary_and_repr():
+    result = by_hand(np.ones((1, 2, 2, 2)))
+    assert result.top() == [
+        ("Opening [something]", pytest.approx(0.84)),
+        ("Tearing [something]", pytest.approx(0.10)),
+    ]
+    assert result.probabilities.sum() == pytest.approx(1)
+    assert result.summary().splitlines() == [
+        "true  Opening [something]",
+        "1st   Opening [something]  .84",
+        "2nd   Tearing [something]  .10",
+    ]
+    assert repr(result) == (
+        "Explanation('Opening [something]' 0.84, 2 frames of 8x8, "
+        "1 maps of 2x2x2 by 'cam' at 'bn2')"
+    )
+    assert result.ledger(0).tolist() == [4, 4]
+
+
+def test_overlay_stands_on_the_cells_and_is_scaled_over_the_clip():
+    # 17 pixels: the centres (p + .5) / 17 of pixels 4 and 12 are the cells'
+    centres = (4.5 / 17, 12.5 / 17)
+    maps = [[[[4, 0], [0, -9]], [[1, 0], [0, 0]]]]
+    result = by_hand(maps, (centres, centres), size=17)
+    drawn = overlay(result, 0, opacity=1.0).astype(int).sum(-1)
+    assert drawn.shape == (2, 17, 17)
+    peak = drawn[0].max()
+    assert drawn[0, 4, 4] == peak == drawn[0, 0, 0]  # held beyond the outermost centres
+    assert drawn[0, 8, 4] < peak and drawn[0, 4, 8] == drawn[0, 8, 4] > 0
+    assert drawn[0, 12, 12] == 0  # what speaks against is not drawn
+    assert 0 < drawn[1, 4, 4] < drawn[0, 8, 4]  # a weak frame stays weak
+    blank = overlay(by_hand(-np.ones((1, 2, 2, 2))), 0)
+    assert blank.dtype == np.uint8 and not blank.any()
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".mp4", ".webm"])
+def test_save_side_by_side(tmp_path, network, frames, suffix):
+    import av
+
+    result = explain(network, np.repeat(np.repeat(frames, 4, 1), 4, 2))
+    path = tmp_path / f"out{suffix}"
+    result.save(path, NAMES[0])
+    with av.open(str(path)) as container:
+        shown = list(container.decode(video=0))
+    assert len(shown) == 5 and (shown[0].width, shown[0].height) == (128, 64)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_save_page(tmp_path, network, frames):
+    pytest.importorskip("lib.viewer")
+    result = explain(network, frames)
+    result.save(tmp_path / "out.html", 1)
+    page = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>") and 'class-index="1"' in page
+    assert "http://" not in page and "https://" not in page
+    assert result._repr_html_() in page.replace('class-index="1"', "") or "<cam-viewer" in page
+
+
+# --- command line ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shipped(monkeypatch, network):
+    """Stands in for the trained network."""
+    module = types.ModuleType("lib.networks")
+    module.load = lambda: network
+    monkeypatch.setitem(sys.modules, "lib.networks", module)
+
+
+@pytest.fixture
+def video(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (12, 48, 64, 3), dtype=np.uint8)
+    write_video(tmp_path / "clip.mp4", frames, 6)
+    return tmp_path / "clip.mp4"
+
+
+def test_command_prints_the_top_two(shipped, video, capsys):
+    assert main([str(video)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("1st   ") and lines[1].startswith("2nd   ")
+    assert lines[0].split()[-1].startswith(".")
+
+
+@pytest.mark.parametrize("suffix", [".html", ".gif", ".mp4"])
+def test_command_writes(shipped, video, capsys, suffix):
+    out = video.with_name(f"out{suffix}")
+    arguments = [str(video), "--class", "1", "--method", "gradcam", "--layer", "relu1"]
+    assert main([*arguments, "--out", str(out)]) == 0
+    assert out.stat().st_size > 0 and str(out) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "out.txt"], "out.txt"),
+        (["--class", "Closing"], "no class 'Closing'"),
+        (["--class", "7"], "there are 3"),
+        (["--method", "gradcam", "--layer", "relu9"], "did you mean"),
+        (["--out", "missing/out.gif"], "missing/out.gif"),
+        (["--out", "missing/out.html"], "missing/out.html"),
+    ],
+)
+def test_command_reports_what_is_wrong(shipped, video, capsys, arguments, message):
+    assert main([str(video), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_command_refuses_a_negative_start(video, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([str(video), "--start=-1"])
+    assert "0 or more" in capsys.readouterr().err
+
+
+def test_command_on_a_missing_file():
+    done = subprocess.run(
+        [sys.executable, "-m", "lib.explain", "missing.mp4"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "missing.mp4" in done.stderr and "Traceback" not in done.stderr

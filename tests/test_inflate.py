@@ -1,0 +1,132 @@
+"""Inflation: numbers by hand, and the frozen-clip identities on real weights."""
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+import torchvision
+from PIL import Image
+from torch import nn
+
+from lib import networks
+from lib.inflate import Framewise, inflate, inflate_weight, macs, parameters
+
+
+@pytest.fixture(scope="module")
+def lite0():
+    return networks.efficientnet_lite0()
+
+
+def frozen(photograph: np.ndarray, size: int, frames: int) -> torch.Tensor:
+    picture = np.asarray(Image.fromarray(photograph).resize((size, size)))
+    preprocess = networks.Preprocess(size, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    return preprocess(np.repeat(picture[None], frames, axis=0))  # (1, 3, T, S, S)
+
+
+def test_weights_by_hand():
+    w = torch.tensor([[[[6.0]]]])
+    assert inflate_weight(w, 3, "mean").flatten().tolist() == [2, 2, 2]
+    assert inflate_weight(w, 3, "centre").flatten().tolist() == [0, 6, 0]
+    assert inflate_weight(w, 5, "centre").flatten().tolist() == [0, 0, 6, 0, 0]
+
+
+def test_padding_ghosts_by_hand():
+    conv = nn.Conv2d(1, 1, 1, bias=False)
+    nn.init.constant_(conv.weight, 6.0)
+    still = torch.ones(1, 1, 4, 1, 1)
+    grown = inflate(nn.Sequential(conv), init="mean")
+    assert grown(still).flatten().tolist() == pytest.approx([4, 6, 6, 4])
+    grown = inflate(nn.Sequential(conv), init="centre")
+    assert grown(still).flatten().tolist() == [6, 6, 6, 6]
+
+
+@pytest.mark.parametrize("where", ["all", "spatial", "first", networks.late])
+@torch.inference_mode()
+def test_centre_start_answers_a_frozen_clip_as_the_2d_network_does(lite0, where):
+    clip = frozen(skimage.data.coffee()[:, 100:500], 96, 4)
+    wanted = lite0(clip[:, :, 0])
+    got = inflate(lite0, init="centre", where=where)(clip)
+    assert (got - wanted).abs().max() < 1e-4
+
+
+@torch.inference_mode()
+def test_mean_start_does_so_away_from_the_ends(lite0):
+    clip = frozen(skimage.data.chelsea(), 64, 13)
+    wanted = lite0(clip[:, :, 0])
+    grown = inflate(lite0, init="mean", where=networks.late)
+    activations = grown.forward_features(clip)
+    middle = lite0.forward_head(activations[:, :, 6])
+    first = lite0.forward_head(activations[:, :, 0])
+    assert (middle - wanted).abs().max() < 1e-4
+    assert (first - wanted).abs().max() > 0.1
+
+
+def test_variants_of_the_articles_network():
+    with torch.device("meta"):
+        resnet = torchvision.models.resnet50(num_classes=40)
+    found = {}
+    for where in ("none", "first", "spatial", "all"):
+        grown = inflate(resnet, where=where)
+        found[where] = (
+            round(parameters(grown) / 1e6, 1),
+            round(macs(grown, 1, 3, 16, 224, 224) / 1e9, 1),
+        )
+    assert found == {
+        "none": (23.6, 65.4),
+        "first": (32.3, 99.2),
+        "spatial": (46.2, 128.4),
+        "all": (70.5, 196.2),
+    }
+
+
+def test_final_activations_of_the_articles_network():
+    with torch.device("meta"):
+        grown = inflate(torchvision.models.resnet50(), where="all").eval()
+        x = torch.empty(1, 3, 16, 224, 224)
+    shapes = []
+    grown.layer4.register_forward_hook(lambda m, a, y: shapes.append(tuple(y.shape)))
+    assert grown(x).shape == (1, 1000)
+    assert shapes == [(1, 2048, 16, 7, 7)]
+
+
+def test_framewise_is_the_2d_module_on_each_frame():
+    conv, x = nn.Conv2d(3, 5, 3, padding=1), torch.randn(2, 3, 4, 6, 6)
+    y = Framewise(conv)(x)
+    assert y.shape == (2, 5, 4, 6, 6)
+    for t in range(4):
+        assert torch.allclose(y[:, :, t], conv(x[:, :, t]), atol=1e-6)
+
+
+def test_leaves_the_2d_network_alone(lite0):
+    before = {name: x.clone() for name, x in lite0.state_dict().items()}
+    grown = inflate(lite0)
+    with torch.no_grad():
+        for p in grown.parameters():
+            p.zero_()
+    assert all(torch.equal(x, before[name]) for name, x in lite0.state_dict().items())
+
+
+def test_batch_norm_learns_from_every_frame():
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    grown, x = inflate(net, where="all").train(), torch.randn(2, 3, 4, 5, 5)
+    y = grown(x)
+    assert torch.allclose(y.mean((0, 2, 3, 4)), torch.zeros(4), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (dict(kernel=2), "odd"),
+        (dict(kernel=0), "odd"),
+        (dict(init="zero"), "'mean' or 'centre'"),
+        (dict(where="middle"), "'spatial'"),
+    ],
+)
+def test_says_what_is_wrong(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        inflate(nn.Sequential(nn.Conv2d(1, 1, 1)), **arguments)
+
+
+def test_names_what_has_no_3d_form():
+    with pytest.raises(TypeError, match=r"0 \(LayerNorm\)"):
+        inflate(nn.Sequential(nn.LayerNorm(4), nn.Conv2d(1, 1, 1)))

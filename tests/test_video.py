@@ -1,0 +1,231 @@
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from lib.video import Clip, VideoError, read_clip, square, write_video
+
+STEP = 5  # grey levels between a numbered frame and the next
+
+
+def numbered(count: int, height: int = 32, width: int = 48) -> np.ndarray:
+    """(T, H, W, 3) uint8: frame i is grey at the level STEP * (i % 50)."""
+    levels = (STEP * (np.arange(count) % 50)).astype(np.uint8)
+    return np.broadcast_to(levels[:, None, None, None], (count, height, width, 3)).copy()
+
+
+def numbers(clip: Clip) -> list[int]:
+    return np.round(clip.frames.mean((1, 2, 3)) / STEP).astype(int).tolist()
+
+
+def encode(path, frames, fps=12, codec="libx264", options=None, pts=None, pixel="yuv420p", **setup):
+    """As write_video, with what it leaves out: any codec, key frames, times, display matrix."""
+    with av.open(str(path), "w", container_options=setup.pop("container", {})) as container:
+        stream = container.add_stream(codec, Fraction(fps), options=options or {})
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pixel
+        if "rotation" in setup:
+            stream.set_display_rotation(setup["rotation"])
+        if "pixel_aspect" in setup:
+            stream.codec_context.sample_aspect_ratio = setup["pixel_aspect"]
+        if pts is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for i, frame in enumerate(frames):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            if pts is not None:
+                picture.pts, picture.time_base = pts[i], Fraction(1, 1000)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".mp4", ".gif"])
+@pytest.mark.parametrize("fps", [12, 30, 7.5])
+def test_frame_on_screen_at_each_wanted_time(tmp_path, suffix, fps):
+    path = tmp_path / f"clip{suffix}"
+    write_video(path, numbered(49), fps)
+    clip = read_clip(path, frames=6, fps=4, start=0)
+    late = 0.01 if suffix == ".gif" else 0.001  # what the container rounds times to
+    expected = [int((i / 4 + late) * fps) for i in range(6)]
+    assert numbers(clip) == expected
+    np.testing.assert_allclose(clip.times, np.array(expected) / fps, atol=late)
+    assert clip.frames.dtype == np.uint8 and clip.frames.shape[1:] == (32, 48, 3)
+    assert clip.times.dtype == np.float64 and len(clip) == 6
+
+
+def test_short_video_holds_its_last_frame(tmp_path):
+    write_video(tmp_path / "short.webm", numbered(6), 12)  # half a second
+    clip = read_clip(tmp_path / "short.webm")
+    assert numbers(clip) == [0, 3] + [5] * 14
+    assert clip.times[-1] == clip.times[2] == pytest.approx(5 / 12, abs=0.001)
+    assert repr(clip) == "Clip(16 frames of 48x32, 0.00 to 0.42 s)"
+
+
+def test_long_video_gives_its_middle_or_the_start_asked_for(tmp_path):
+    write_video(tmp_path / "long.webm", numbered(48), 6)  # 8 seconds, the middle starts at 2
+    assert numbers(read_clip(tmp_path / "long.webm"))[:3] == [12, 13, 15]
+    assert numbers(read_clip(tmp_path / "long.webm", start=5))[:3] == [30, 31, 33]
+    assert numbers(read_clip(tmp_path / "long.webm", start=7))[3:6] == [46, 47, 47]
+    with pytest.raises(VideoError, match=r"long.webm: ends at 8.00 s; choose a start below"):
+        read_clip(tmp_path / "long.webm", start=8)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("dense.mp4", "libx264", {"g": "5"}),
+        ("sparse.mp4", "libx264", {"g": "500"}),
+        ("dense.mkv", "libx264", {"g": "5", "bf": "3"}),
+        ("part.ts", "mpeg4", {"g": "7"}),  # a seek lands between key frames
+        ("old.avi", "mpeg4", {"g": "9"}),
+        ("eight.webm", "libvpx", {"g": "10"}),
+    ],
+)
+def test_seeking_changes_nothing(tmp_path, name, codec, options):
+    path = encode(tmp_path / name, numbered(50), 12, codec, options)
+    whole = read_clip(path, frames=50, fps=12, start=0)
+    np.testing.assert_allclose(whole.times, np.arange(50) / 12, atol=0.001)
+    for first in range(1, 50, 4):
+        clip = read_clip(path, frames=3, fps=12, start=first / 12)
+        expected = np.minimum(np.arange(first, first + 3), 49)
+        np.testing.assert_array_equal(clip.frames, whole.frames[expected])
+        np.testing.assert_allclose(clip.times, whole.times[expected])
+
+
+@pytest.mark.parametrize("pixel", ["yuv444p", "yuva420p"])
+def test_vp9_of_other_pixel_formats(tmp_path, pixel):
+    path = encode(tmp_path / "clip.webm", numbered(12), codec="libvpx-vp9", pixel=pixel)
+    assert numbers(read_clip(path, frames=4)) == [0, 3, 6, 9]
+
+
+def test_variable_frame_rate(tmp_path):
+    times = [0, 40, 500, 510, 520, 1700, 1800]  # ms
+    path = encode(tmp_path / "vfr.webm", numbered(7), 25, "libvpx-vp9", pts=times)
+    clip = read_clip(path, frames=8)
+    assert numbers(clip) == [0, 1, 2, 4, 4, 4, 4, 5]
+    assert clip.times.tolist() == [times[i] / 1000 for i in numbers(clip)]
+
+
+def test_header_without_a_length(tmp_path):
+    """As browsers record: no duration, no index."""
+    path = encode(tmp_path / "live.webm", numbered(48), 6, "libvpx-vp9", container={"live": "1"})
+    with av.open(str(path)) as container:
+        assert container.duration is None
+    assert numbers(read_clip(path))[:3] == [12, 13, 15]
+
+
+@pytest.mark.parametrize(
+    ("rotation", "corner"), [(0, "top left"), (90, "bottom left"), (-90, "top right")]
+)
+def test_rotation_noted_by_the_camera_is_applied(tmp_path, rotation, corner):
+    frames = np.zeros((3, 32, 64, 3), np.uint8)
+    frames[:, :16, :32] = (255, 0, 0)
+    path = encode(tmp_path / "phone.mp4", frames, rotation=rotation)
+    upright = read_clip(path, frames=1).frames[0]
+    assert upright.shape == ((32, 64, 3) if rotation == 0 else (64, 32, 3))
+    row, column = (slice(8) if word in corner else slice(-8, None) for word in ("top", "left"))
+    assert upright[row, column, 0].min() > 200 and upright[row, column, 1:].max() < 60
+
+
+def test_pixels_become_square(tmp_path):
+    path = encode(tmp_path / "wide.mp4", numbered(3), pixel_aspect=Fraction(4, 3))
+    assert read_clip(path).frames.shape == (16, 32, 64, 3)
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".mp4", ".gif"])
+def test_colours_survive(tmp_path, suffix):
+    frames = np.zeros((2, 32, 64, 3), np.uint8)
+    colours = [(200, 30, 40), (30, 180, 50), (20, 40, 220), (240, 240, 240)]
+    for i, colour in enumerate(colours):
+        frames[:, :, 16 * i : 16 * i + 16] = colour
+    write_video(tmp_path / f"clip{suffix}", frames, 4)
+    read = read_clip(tmp_path / f"clip{suffix}", frames=1).frames[0, 8:24, 8::16]
+    np.testing.assert_allclose(read, np.broadcast_to(colours, read.shape), atol=8)
+
+
+def test_square_crops_the_centre_and_resizes_each_frame(tmp_path):
+    frames = np.zeros((2, 20, 40, 3), np.uint8)
+    frames[:, :, 10:30] = 100
+    assert (square(frames, 8) == 100).all() and square(frames, 8).shape == (2, 8, 8, 3)
+    stripes = np.zeros((1, 64, 64, 3), np.uint8)
+    stripes[:, :, ::2] = 200
+    np.testing.assert_allclose(square(stripes, 8), 100, atol=5)  # antialiased
+    write_video(tmp_path / "clip.mp4", numbered(12), 12)
+    clip = read_clip(tmp_path / "clip.mp4", frames=3, start=0, size=24)
+    assert clip.frames.shape == (3, 24, 24, 3) and numbers(clip) == [0, 3, 6]
+
+
+def test_files_that_are_no_video(tmp_path):
+    (tmp_path / "empty.webm").touch()
+    (tmp_path / "page.webm").write_text("<html>404</html>")
+    (tmp_path / "notes.txt").write_text("a line of text\n" * 99)
+    with av.open(str(tmp_path / "sound.m4a"), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 4096), "f4"), "fltp", layout="mono")
+        sound.sample_rate = 44100
+        container.mux(stream.encode(sound))
+        container.mux(stream.encode())
+    for name, trouble in {
+        "missing.mp4": "no such file",
+        ".": "is a folder",
+        "empty.webm": "is empty",
+        "page.webm": "not a video",
+        "notes.txt": "is a text",
+        "sound.m4a": "no picture",
+    }.items():
+        with pytest.raises(VideoError, match=trouble) as error:
+            read_clip(tmp_path / name)
+        assert str(tmp_path / name) in str(error.value)
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("libvpx-vp9", ".webm"), ("libx264", ".mp4")])
+def test_file_cut_short(tmp_path, codec, suffix):
+    rng = np.random.default_rng(0)
+    frames = numbered(48, 64, 64) // 2 + rng.integers(0, 120, (48, 64, 64, 3), np.uint8)
+    path = tmp_path / f"whole{suffix}"
+    encode(path, frames, 6, codec, container={"movflags": "faststart"} if suffix == ".mp4" else {})
+    whole, cut = path.read_bytes(), tmp_path / f"cut{suffix}"
+    cut.write_bytes(whole[: len(whole) // 2])
+    clip = read_clip(cut)  # the header still promises 8 s: the window is the middle of what is left
+    assert clip.times[0] < 1 and clip.times[-1] < 5
+    cut.write_bytes(whole[: len(whole) // 60])
+    with pytest.raises(VideoError, match=f"cut{suffix}.*copy"):
+        read_clip(cut)
+
+
+@pytest.mark.parametrize("wrong", [{"frames": 0}, {"fps": 0}, {"start": -1}, {"size": 0}])
+def test_arguments_out_of_range(tmp_path, wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        read_clip(tmp_path / "any.webm", **wrong)
+
+
+def test_write_video_leaves_a_whole_file_or_none(tmp_path, monkeypatch):
+    with pytest.raises(VideoError, match=r"\.webm, \.mp4 or \.gif"):
+        write_video(tmp_path / "clip.avi", numbered(2), 12)
+    with pytest.raises(VideoError, match="folder"):
+        write_video(tmp_path / "nowhere" / "clip.mp4", numbered(2), 12)
+    with pytest.raises(ValueError, match="uint8"):
+        write_video(tmp_path / "clip.mp4", numbered(2) / 255, 12)
+    path = tmp_path / "clip.webm"
+    write_video(path, numbered(2), 12)
+    before = path.read_bytes()
+    monkeypatch.setattr("lib.video.os.replace", _refuse)
+    with pytest.raises(VideoError, match="clip.webm: cannot be written"):
+        write_video(path, numbered(3), 12)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def _refuse(*_):
+    raise PermissionError(13, "Permission denied")
+
+
+def test_same_frames_same_bytes(tmp_path):
+    for name in ("a.webm", "b.webm"):
+        write_video(tmp_path / name, numbered(12), 12)
+    assert (tmp_path / "a.webm").read_bytes() == (tmp_path / "b.webm").read_bytes()
+
+
+def test_odd_sides(tmp_path):
+    for suffix, shape in ((".mp4", (34, 46)), (".webm", (33, 45)), (".gif", (33, 45))):
+        write_video(tmp_path / f"odd{suffix}", numbered(3, 33, 45), 12)
+        assert read_clip(tmp_path / f"odd{suffix}").frames.shape == (16, *shape, 3)

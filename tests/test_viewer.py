@@ -1,0 +1,406 @@
+"""The viewer as text, and the viewer in a real browser."""
+
+import base64
+import json
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from lib.viewer import SCRIPT, html
+
+FRAMES, CELLS, SIZE = 6, 4, 64
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+
+
+def explanation(seed: int = 0, steps: int = FRAMES, **changes) -> SimpleNamespace:
+    """What the viewer reads of an `Explanation`: 3 classes, random maps, a planted square."""
+    rng = np.random.default_rng(seed)
+    maps = rng.normal(size=(3, steps, CELLS, CELLS)).astype(np.float32)
+    bias = np.array([0.25, -0.5, 0.125], np.float32)
+    mask = np.zeros((FRAMES, SIZE, SIZE), bool)
+    mask[:, 16:48, 16:48] = True
+    centres = (np.arange(CELLS, dtype=np.float32) + 0.5) / CELLS
+    fields = {
+        "frames": rng.integers(0, 256, (FRAMES, 4, 4, 3), np.uint8).repeat(16, 1).repeat(16, 2),
+        "times": np.arange(FRAMES) / 20,
+        "classes": ["Closing [something]", "Opening [something]", "Tearing [something]"],
+        "maps": maps,
+        "mapped": [0, 1, 2],
+        "cells": (centres, centres),
+        "bias": bias,
+        "label": 1,
+        "mask": mask,
+        "method": "cam",
+        "layer": "bn2",
+    } | changes
+    if "logits" not in fields:
+        fields["logits"] = fields["maps"].sum(axis=(1, 2, 3)) + bias
+    powers = np.exp(fields["logits"] - fields["logits"].max())
+    return SimpleNamespace(**fields, probabilities=powers / powers.sum())
+
+
+def payload(text: str) -> dict:
+    return json.loads(re.search(r'<script type="application/json">(.*?)</script>', text)[1])
+
+
+# --- as text ---
+
+
+def test_asks_no_host_and_is_small():
+    text = html(explanation())
+    assert not re.search(r"https?:|ftp:|url\(|@import|\bfetch\(|src=\"(?!data:)|href=", text)
+    assert len(text) < 60_000
+
+
+def test_script_can_stand_inside_a_script_element():
+    source = SCRIPT.read_text(encoding="utf-8").lower()
+    assert "</script" not in source and "<!--" not in source
+
+
+def test_is_deterministic():
+    assert html(explanation()) == html(explanation())
+
+
+def test_labels_are_text():
+    hostile = explanation(classes=[HOSTILE, "a", "b"], label=0)
+    text = html(hostile)
+    assert "<img src=x" not in text
+    assert text.count("</script>") == 2  # its own two
+    assert payload(text)["classes"][0] == HOSTILE
+
+
+def test_maps_and_ledger_survive():
+    shown = explanation()
+    data = payload(html(shown))
+    values = np.frombuffer(base64.b64decode(data["maps"]["values"]), "<i2")
+    values = values.reshape(data["maps"]["shape"])
+    maps = values * np.array(data["maps"]["scales"])[:, None, None, None]
+    np.testing.assert_allclose(maps, shown.maps, atol=1e-4)
+    np.testing.assert_allclose(data["ledger"], shown.maps.sum(axis=(2, 3)), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(np.sum(data["ledger"], axis=1) + data["bias"], shown.logits, 1e-5)
+
+
+def test_caption_without_scripts():
+    shown = explanation(logits=np.log(np.array([0.9, 0.07, 0.03], np.float32)))
+    caption = re.search(r"<p>(.*?)</p>", html(shown))[1]
+    assert caption == (
+        "true: Opening [something] · 1st: Closing [something] .90 · 2nd: Opening [something] .07"
+    )
+
+
+def test_starts_at_the_frame_with_most_evidence_for_the_most_probable_class():
+    maps = np.zeros((3, FRAMES, CELLS, CELLS), np.float32)
+    maps[2, 4, 1, 1] = 3
+    assert '<cam-viewer class-index="2" frame="4" mode="overlay"' in html(explanation(maps=maps))
+    assert 'class-index="1"' in html(explanation(maps=maps), selected="Opening [something]")
+    only = explanation(maps=maps[[1]], mapped=[1], logits=np.array([1, 2, 3], np.float32))
+    assert 'class-index="1"' in html(only)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"frames": np.zeros((FRAMES, SIZE, SIZE, 3))}, "frames are float64"),
+        ({"maps": np.full((3, FRAMES, CELLS, CELLS), np.nan)}, "maps are"),
+        ({"mapped": [0, 1]}, "mapped is"),
+        ({"cells": (np.ones(CELLS), np.ones(CELLS))}, "cells are"),
+        ({"times": np.arange(2)}, "times has 2 entries"),
+        ({"label": 3}, "label is 3"),
+        ({"mask": np.zeros((1, 2, 2), bool)}, "mask is"),
+    ],
+)
+def test_names_the_field_that_does_not_fit(changes, named):
+    with pytest.raises(ValueError, match=re.escape(named)):
+        html(explanation(**{"logits": np.zeros(3, np.float32)} | changes))
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [{"mode": "jet"}, {"scale": "frame"}, {"colours": "none"}, {"opacity": 2}, {"frame": 99}]
+    + [{"selected": "Nothing"}],
+)
+def test_names_the_argument_that_is_wrong(argument):
+    with pytest.raises(ValueError, match=f"^{next(iter(argument))} is "):
+        html(explanation(), **argument)
+
+
+# --- in a browser ---
+
+
+class Page:
+    """A page with viewers on it, and all that went wrong there."""
+
+    def __init__(self, browser, folder, *texts: str, **context):
+        self.requests, self.errors = [], []
+        self.page = browser.new_context(**context).new_page()
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", lambda line: self.errors.append(line.text))
+        file = folder / "page.html"
+        file.write_text("<!doctype html><meta charset=utf-8>" + "<hr>".join(texts), "utf-8")
+        self.page.goto(file.as_uri())
+        self.viewers = self.page.locator("cam-viewer[ready]")
+        self.viewers.nth(len(texts) - 1).wait_for()
+        self.viewer = self.viewers.first
+
+    def pixels(self, viewer=None) -> np.ndarray:
+        """The stage as (H, W, 3)."""
+        canvas = (viewer or self.viewer).locator("canvas")
+        width, height, data = canvas.evaluate(
+            """canvas => {
+              const { width, height } = canvas;
+              const copy = Object.assign(document.createElement("canvas"), { width, height });
+              const context = copy.getContext("2d", { willReadFrequently: true });
+              context.drawImage(canvas, 0, 0);
+              const { data } = context.getImageData(0, 0, width, height);
+              return [width, height, btoa(Array.from(data, v => String.fromCharCode(v)).join(""))];
+            }"""
+        )
+        flat = np.frombuffer(base64.b64decode(data), np.uint8)
+        return flat.reshape(height, width, 4)[..., :3].astype(int)
+
+    def get(self, name: str):
+        return self.viewer.evaluate(f"viewer => viewer.{name}")
+
+    def set(self, **state):
+        self.viewer.evaluate("(viewer, state) => Object.assign(viewer, state)", state)
+
+
+@pytest.fixture
+def open_page(browser, tmp_path):
+    pages = []
+
+    def opened(*texts, **context):
+        pages.append(Page(browser, tmp_path, *texts, **context))
+        return pages[-1]
+
+    yield opened
+    for page in pages:
+        assert page.errors == []
+        assert all(url.startswith(("file:", "data:")) for url in page.requests), page.requests
+        page.page.context.close()
+
+
+def differ(a: np.ndarray, b: np.ndarray) -> bool:
+    return np.abs(a - b).mean() > 1
+
+
+def test_pixels_follow_the_state(open_page):
+    page = open_page(html(explanation(), frame=0))
+    states = {"frame": 3, "classIndex": 0, "opacity": 0.2, "mode": "heatmap", "truth": True}
+    states["classIndex"] = (page.get("classIndex") + 1) % 3
+    for name, value in states.items():
+        before = page.pixels()
+        page.set(**{name: value})
+        assert page.get(name) == value
+        assert differ(before, page.pixels()), name
+    page.set(mode="original", truth=False)
+    original = page.pixels()
+    page.set(classIndex=0, opacity=1)
+    assert not differ(original, page.pixels())
+
+
+def test_frames_are_the_clip_in_order(open_page):
+    shown = explanation()
+    page = open_page(html(shown, mode="original"))
+    for frame in range(FRAMES):
+        page.set(frame=frame)
+        pixels = page.pixels()
+        zoom = len(pixels) // SIZE
+        centres = slice(8 * zoom, None, 16 * zoom)
+        np.testing.assert_allclose(
+            pixels[centres, centres], shown.frames[frame, 8::16, 8::16], atol=40
+        )
+
+
+def test_controls(open_page):
+    page = open_page(html(explanation(), frame=0))
+    viewer = page.viewer
+    viewer.get_by_label("Frame", exact=True).fill("4")
+    assert page.get("frame") == 4
+    viewer.get_by_text("heatmap").click()
+    assert page.get("mode") == "heatmap"
+    viewer.get_by_text("original").click()
+    assert viewer.get_by_label("Opacity").is_disabled()
+    viewer.get_by_text("overlay").click()
+    viewer.get_by_label("Opacity").fill("0.3")
+    assert page.get("opacity") == 0.3
+    viewer.get_by_role("combobox").select_option("2")
+    assert page.get("classIndex") == 2
+    viewer.get_by_label("one scale for all classes").check()
+    assert page.get("scale") == "all"
+    viewer.get_by_label("outline the truth").check()
+    assert page.get("truth") is True
+    viewer.locator(".ledger span").nth(1).click()
+    assert page.get("frame") == 1
+
+
+def test_caption_marks_and_selects(open_page):
+    page = open_page(html(explanation(logits=np.log(np.array([0.9, 0.07, 0.03], np.float32)))))
+    rows = page.viewer.locator(".caption div").all_inner_texts()
+    assert [" ".join(row.split()) for row in rows] == [
+        "true Opening [something]",
+        "1st Closing [something] .90 ✗ wrong",
+        "2nd Opening [something] .07 ✓ right",
+    ]
+    page.viewer.get_by_role("button", name="Opening [something]").last.click()
+    assert page.get("classIndex") == 1
+    options = page.viewer.locator("option").all_inner_texts()
+    assert [option.split()[0] for option in options] == [".90", ".07", ".03"]
+
+
+def test_ledger_balances_in_sight(open_page):
+    shown = explanation()
+    page = open_page(html(shown, selected=2))
+    text = page.viewer.locator(".sum").inner_text().replace("−", "-")
+    bars, bias, logit = map(float, re.findall(r"-?\d+\.\d+", text))
+    assert [bars, bias, logit] == pytest.approx(
+        [shown.maps[2].sum(), shown.bias[2], shown.logits[2]], abs=1e-3
+    )
+    heights = page.viewer.locator(".ledger i").evaluate_all(
+        "bars => bars.map(b => parseFloat(b.style.height) * (b.matches('.against i') ? -1 : 1))"
+    )
+    sums = shown.maps[2].sum(axis=(1, 2))
+    np.testing.assert_allclose(heights, 100 * sums / np.ptp([0, *sums]), atol=0.1)
+
+
+def test_ledger_does_not_claim_what_is_not_so(open_page):
+    page = open_page(html(explanation(bias=None, logits=np.array([1, 2, 3], np.float32))))
+    assert "=" not in page.viewer.locator(".sum").inner_text()
+
+
+def test_keyboard(open_page):
+    page = open_page(html(explanation(), frame=2))
+    page.page.evaluate("addEventListener('keydown', event => { window.leaked = event.key })")
+    page.page.keyboard.press("Tab")
+    for key, frame in ("ArrowRight", 3), ("ArrowLeft", 2), ("End", 5), ("Home", 0):
+        page.page.keyboard.press(key)
+        assert page.get("frame") == frame
+    page.page.keyboard.press("Space")
+    assert page.get("playing") is True
+    page.page.keyboard.press("Space")
+    assert page.get("playing") is False
+    assert page.page.evaluate("window.leaked") in (None, "Tab")
+
+
+def test_play_and_pause(open_page):
+    page = open_page(html(explanation(), frame=0))
+    page.viewer.get_by_role("button", name="Play").click()
+    page.page.wait_for_function("document.querySelector('cam-viewer').frame == 3")
+    page.viewer.get_by_role("button", name="Pause").click()
+    frame = page.get("frame")
+    page.page.wait_for_timeout(200)  # four frames' time
+    assert page.get("frame") == frame
+
+
+def test_moving_a_playing_viewer_keeps_it_playing(open_page):
+    page = open_page(html(explanation(), frame=0))
+    page.set(playing=True)
+    page.viewer.evaluate("viewer => document.body.prepend(viewer)")
+    page.page.wait_for_function("document.querySelector('cam-viewer').frame == 2")
+
+
+def test_two_viewers_do_not_disturb_each_other(open_page):
+    page = open_page(html(explanation(0), frame=0), html(explanation(1), frame=0))
+    before = page.pixels(page.viewers.nth(1))
+    page.set(frame=3, mode="heatmap", playing=True)
+    page.page.wait_for_timeout(150)
+    assert not differ(before, page.pixels(page.viewers.nth(1)))
+    assert page.viewers.nth(1).evaluate("viewer => [viewer.frame, viewer.mode]") == [0, "overlay"]
+
+
+@pytest.mark.parametrize("row, column", [(0, 0), (1, 2), (3, 3)])
+def test_a_hot_cell_peaks_at_its_measured_centre(open_page, row, column):
+    """Centres that are neither even nor symmetric, as a receptive field gives them."""
+    y, x = np.array([0, 0.3, 0.55, 0.8]), np.array([0.05, 0.25, 0.5, 0.7])
+    maps = np.zeros((3, FRAMES, CELLS, CELLS), np.float32)
+    maps[0, :, row, column] = 1
+    shown = explanation(maps=maps, cells=(y, x))
+    page = open_page(html(shown, selected=0, mode="heatmap", frame=0))
+    light = page.pixels().sum(axis=2)
+    rows, columns = np.nonzero(light >= light.max() - 2)
+    # Beyond the outermost centres the value is held: measure on the inner side of the plateau.
+    found_y = (rows.max() if row == 0 else rows.min() if row == 3 else rows.mean()) + 0.5
+    found_x = (columns.max() if column == 0 else columns.min() if column == 3
+               else columns.mean()) + 0.5  # fmt: skip
+    assert found_y / len(light) == pytest.approx(y[row], abs=0.008)
+    assert found_x / len(light) == pytest.approx(x[column], abs=0.008)
+
+
+def test_colours_are_scaled_over_the_clip(open_page):
+    maps = np.zeros((3, FRAMES, CELLS, CELLS), np.float32)
+    maps[0, 0, 1, 1], maps[0, 1, 1, 1], maps[1, 0, 2, 2] = 1, 0.25, 4
+    page = open_page(html(explanation(maps=maps), selected=0, mode="heatmap", frame=0))
+    peaks = {}
+    for scale in "class", "all":
+        for frame in 0, 1:
+            page.set(frame=frame, scale=scale)
+            peaks[scale, frame] = page.pixels().sum(axis=2).max()
+    assert peaks["class", 0] > peaks["class", 1] == peaks["all", 0] > peaks["all", 1]
+
+
+def test_maps_with_fewer_steps_than_frames(open_page):
+    page = open_page(html(explanation(steps=2), mode="heatmap", frame=0))
+    stages = []
+    for frame in range(FRAMES):
+        page.set(frame=frame)
+        stages.append(page.pixels())
+    assert not differ(stages[0], stages[2]) and not differ(stages[3], stages[5])
+    assert differ(stages[2], stages[3])
+
+
+def test_hostile_label_is_shown(open_page):
+    page = open_page(html(explanation(classes=[HOSTILE, "a", "b"], label=0)))
+    assert HOSTILE in page.viewer.locator(".caption").inner_text()
+
+
+def test_contact_sheet_without_scripts(browser, tmp_path):
+    file = tmp_path / "page.html"
+    file.write_text(html(explanation()), "utf-8")
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(file.as_uri())
+    assert page.get_by_alt_text("The 6 frames of the clip").is_visible()
+    assert page.get_by_text("true: Opening [something]").is_visible()
+    context.close()
+
+
+@pytest.mark.parametrize("width", [360, 800])
+def test_fits_the_width(open_page, width):
+    page = open_page(html(explanation()), viewport={"width": width, "height": 800})
+    assert page.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_stands_out(open_page, theme):
+    """The page's theme wins over the system's, with contrast of at least 4.5 (WCAG 2.1, AA)."""
+    system = "light" if theme == "dark" else "dark"
+    page = open_page(html(explanation()), color_scheme=system)
+    page.page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
+    colours = page.viewer.evaluate(
+        """viewer => {
+          const colour = (selector, property) => getComputedStyle(
+            viewer.shadowRoot.querySelector(selector))[property].match(/[\\d.]+/g).map(Number);
+          return [colour(".card", "backgroundColor"),
+            ...[".sum", ".source", ".caption dt", ".right, .wrong", "output",
+                ".caption [aria-pressed=true]"].map(text => colour(text, "color"))];
+        }"""
+    )
+    card, *texts = (luminance(np.array(colour[:3]) / 255) for colour in colours)
+    assert (card < 0.1) == (theme == "dark")
+    for text in texts:
+        assert (max(card, text) + 0.05) / (min(card, text) + 0.05) >= 4.5
+
+
+def luminance(rgb: np.ndarray) -> float:
+    """Relative luminance of sRGB (WCAG 2.1)."""
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_reduced_motion_does_not_start_by_itself(open_page):
+    text = html(explanation(), frame=0).replace("<cam-viewer ", "<cam-viewer playing ", 1)
+    assert open_page(text, reduced_motion="reduce").get("playing") is False
+    assert open_page(text).get("playing") is True
