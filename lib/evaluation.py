@@ -6,6 +6,8 @@ still. Only the upper stages see more than a frame, so the lower ones run once f
 
 import argparse
 import json
+import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,11 +159,11 @@ def main() -> None:
     args = parser.parse_args()
     network = networks.load(args.weights, args.output_stride)
     clips = Fresh("test", args.clips, args.seed)
-    figures = frame_by_frame(network, clips) if args.single else report(evaluate(network, clips))
-    figures["command"] = (
-        f"python -m lib.evaluation --clips {args.clips} --seed {args.seed}"
-        + " --single" * args.single
-    )
+    if args.single:
+        figures = {name: round(x, 3) for name, x in frame_by_frame(network, clips).items()}
+    else:
+        figures = report(evaluate(network, clips))
+    figures["command"] = shlex.join(["python", "-m", "lib.evaluation", *sys.argv[1:]])
     print(json.dumps(figures, indent=1))
     if args.record:
         record = json.loads(args.record.read_text()) if args.record.is_file() else {}

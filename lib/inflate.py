@@ -103,7 +103,10 @@ def inflate(
 
     net3d = grow(copy.deepcopy(net2d), "")
     if unknown:
-        raise TypeError(f"cannot inflate {', '.join(unknown)}: only convolutions, norms and pools")
+        more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+        raise TypeError(
+            f"cannot inflate {', '.join(unknown[:3])}{more}: only convolutions, norms and pools"
+        )
     return net3d
 
 

@@ -8,9 +8,12 @@ On a GPU the whole network is trained in bfloat16, by the same loop.
 import argparse
 import json
 import os
+import shlex
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -46,11 +49,11 @@ Features = tuple[Tensor, Tensor]  # (N, C, T, h, w) float16, labels (N,)
 class Fresh(Dataset):
     """Miniature clips drawn in memory, never the same twice: `clips` of them for each epoch.
 
-    Items are (frames (16, S, S, 3) uint8, class index).
+    Items are (frames (16, size, size, 3) uint8, class index).
     """
 
-    def __init__(self, split: str, clips: int, seed: int = 0, first: int = 0):
-        self.split, self.clips, self.seed, self.first = split, clips, seed, first
+    def __init__(self, split: str, clips: int, seed: int = 0, size: int = 128, first: int = 0):
+        self.split, self.clips, self.seed, self.size, self.first = split, clips, seed, size, first
 
     def __len__(self) -> int:
         return self.clips
@@ -58,12 +61,13 @@ class Fresh(Dataset):
     def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
         from lib import miniature
 
-        drawn = miniature.draw(self.split, self.first + i, self.seed, times=np.arange(16) / 4)
+        times = np.arange(16) / 4
+        drawn = miniature.draw(self.split, self.first + i, self.seed, times, self.size)
         return drawn.frames, drawn.class_index
 
     def epoch(self, number: int) -> "Fresh":
         """The next clips in the endless row."""
-        return Fresh(self.split, self.clips, self.seed, number * self.clips)
+        return Fresh(self.split, self.clips, self.seed, self.size, number * self.clips)
 
 
 def loader(dataset: Dataset, settings: Settings) -> DataLoader:
@@ -270,21 +274,19 @@ def main() -> None:
     folder = args.folder or Path("runs") / args.profile
     log = train(
         network,
-        Fresh("train", args.clips, seed=1000 + args.seed),
-        Fresh("validation", 10 * len(CLASSES), seed=1000 + args.seed),
+        Fresh("train", args.clips, 1000 + args.seed, network.preprocess.size),
+        Fresh("validation", 10 * len(CLASSES), 1000 + args.seed, network.preprocess.size),
         settings,
         folder,
     )
     networks.save(network, args.weights)
     record = dict(
-        command=f"python -m lib.training --profile {args.profile} --epochs {args.epochs} "
-        f"--clips {args.clips} --batch {args.batch} --lr {args.lr} --frames {args.frames} "
-        f"--seed {args.seed}",
+        command=shlex.join(["python", "-m", "lib.training", *sys.argv[1:]]),
         settings=asdict(settings),
         clips_drawn=args.epochs * args.clips,
         data="miniature Something-Something, drawn afresh for every epoch",
         hardware=hardware(device),
-        versions=dict(torch=torch.__version__),
+        versions={name: version(name) for name in ("torch", "torchvision", "timm", "numpy")},
         epochs=log,
     )
     path = args.weights.with_suffix(".json")

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
-    from lib.explain import Explanation
+    from lib.explanation import Explanation
 
 SCRIPT = Path(__file__).with_suffix(".js")
 MODES = ("original", "overlay", "heatmap")

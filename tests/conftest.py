@@ -2,7 +2,10 @@
 
 import shutil
 
+import numpy as np
 import pytest
+import torch
+from small import Small
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 QUIET = ("--no-sandbox", "--disable-background-networking", "--disable-component-update",
@@ -20,3 +23,20 @@ def browser():
         chromium = playwright.chromium.launch(executable_path=path, args=list(QUIET))
         yield chromium
         chromium.close()
+
+
+@pytest.fixture
+def network():
+    """A `Small` network whose norms have seen something."""
+    torch.manual_seed(0)
+    network = Small()
+    for module in (network.bn1, network.bn2):
+        module.running_mean.normal_(0, 0.1)
+        module.running_var.uniform_(0.5, 1.5)
+    return network
+
+
+@pytest.fixture
+def frames():
+    """Five frames of noise, (5, 16, 16, 3) uint8."""
+    return np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)

@@ -7,70 +7,23 @@ import types
 import numpy as np
 import pytest
 import torch
+from captum.attr import LayerGradCam
+from small import NAMES, Small, same, state
 from torch import nn
-from torch.nn import functional as F
+from torchvision.models import resnet
 
+from lib import miniature, networks
 from lib.explain import (
-    ExplainError,
-    Explanation,
     activations_and_logits,
     class_activation_maps,
     explain,
     grad_cam_weights,
     main,
-    overlay,
     signed_map,
 )
-from lib.geometry import cells, steps
+from lib.explanation import ExplainError, Explanation, overlay
+from lib.inflate import inflate
 from lib.video import Clip, write_video
-
-NAMES = ["Opening [something]", "Closing [something]", "Tearing [something]"]
-
-
-class Small(nn.Module):
-    """Two convolutions, average pooling, a linear head; trained on nothing."""
-
-    def __init__(self, stride=(1, 2, 2), inplace=True, hidden=0, classes=NAMES):
-        super().__init__()
-        self.conv1 = nn.Conv3d(3, 6, 3, padding=1, stride=(1, 2, 2))
-        self.bn1 = nn.BatchNorm3d(6)
-        self.relu1 = nn.ReLU(inplace=inplace)
-        self.conv2 = nn.Conv3d(6, 8, 3, padding=1, stride=stride)
-        self.bn2 = nn.BatchNorm3d(8)
-        self.relu2 = nn.ReLU(inplace=inplace)
-        self.drop = nn.Dropout(0.5)
-        self.hidden = nn.Linear(8, 8) if hidden else None
-        self.classifier = nn.Linear(8, len(classes))
-        self.classes = list(classes)
-
-    @staticmethod
-    def preprocess(frames):
-        x = torch.from_numpy(np.ascontiguousarray(frames)).float() / 127.5 - 1
-        return x.movedim(-1, 0).unsqueeze(0)  # (1, 3, T, H, W)
-
-    def features(self, x):
-        x = self.relu1(self.bn1(self.conv1(x)))
-        return self.relu2(self.bn2(self.conv2(x)))
-
-    def forward(self, x):
-        x = self.drop(self.features(x).mean((2, 3, 4)))
-        return self.classifier(x if self.hidden is None else self.hidden(x).relu())
-
-
-@pytest.fixture
-def network():
-    torch.manual_seed(0)
-    network = Small()
-    for module in (network.bn1, network.bn2):
-        module.running_mean.normal_(0, 0.1)
-        module.running_var.uniform_(0.5, 1.5)
-    return network
-
-
-@pytest.fixture
-def frames():
-    return np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
-
 
 # --- numbers --------------------------------------------------------------------------------------
 
@@ -124,8 +77,6 @@ def test_captum_published_values(layer, expected):
 @pytest.mark.parametrize("layer", ["conv1", "bn1", "relu1", "conv2", "relu2"])
 @pytest.mark.parametrize("hidden", [0, 1])
 def test_agrees_with_captum(frames, layer, hidden):
-    from captum.attr import LayerGradCam
-
     torch.manual_seed(1)
     network = Small(hidden=hidden, inplace=False).double().eval()
     reference = LayerGradCam(network, getattr(network, layer))
@@ -137,10 +88,6 @@ def test_agrees_with_captum(frames, layer, hidden):
 
 
 def test_agrees_with_captum_on_an_inflated_network():
-    from captum.attr import LayerGradCam
-
-    resnet = pytest.importorskip("torchvision").models.resnet
-    inflate = pytest.importorskip("lib.inflate").inflate
     torch.manual_seed(0)
     network = inflate(resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1], num_classes=3)).eval()
     clip = np.random.default_rng(1).integers(0, 256, (3, 48, 48, 3), dtype=np.uint8)
@@ -159,6 +106,20 @@ def test_agrees_with_captum_on_an_inflated_network():
         network, clip, 1, method="gradcam", preprocess=Small.preprocess, class_names=NAMES
     )
     np.testing.assert_allclose(closed.maps, last.maps, atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", ["bn2", "blocks.5"])
+def test_agrees_with_captum_on_the_network_that_ships(layer):
+    network = networks.load()
+    drawn = miniature.draw("test", 3, seed=2, times=np.arange(16) / 4)
+    k = drawn.class_index
+    result = explain(network, drawn.frames, k, layer, "gradcam")
+    reference = LayerGradCam(network, network.get_submodule(layer))
+    inputs = network.preprocess(drawn.frames)
+    theirs = reference.attribute(inputs, target=k, relu_attributions=False)[0, 0].detach()
+    assert np.abs(result.map(k) - theirs.numpy()).max() < 1e-6
+    closed = explain(network, drawn.frames)
+    assert abs(closed.ledger(k).sum() + closed.bias[k] - closed.logits[k]) < 1e-4
 
 
 def test_parts_sum_to_the_logit(network, frames):
@@ -231,20 +192,6 @@ def test_fewer_steps_than_frames_keep_their_sum(frames):
 # --- leaving the network alone --------------------------------------------------------------------
 
 
-def state(network):
-    return (
-        [m.training for m in network.modules()],
-        [p.requires_grad for p in network.parameters()],
-        sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in network.modules()),
-        [p.grad for p in network.parameters()],
-        {k: v.clone() for k, v in network.state_dict().items()},
-    )
-
-
-def same(a, b):
-    return a[:4] == b[:4] and all(torch.equal(a[4][k], b[4][k]) for k in a[4])
-
-
 @pytest.mark.parametrize("method", ["cam", "gradcam"])
 def test_hooks_gone_and_modes_restored(network, frames, method):
     network.train()
@@ -309,208 +256,6 @@ def test_nothing_below_the_layer_is_differentiated(network, frames):
         )
     activations_and_logits(network, network.preprocess(frames), "relu1", gradient=True)
     assert needs == {"bn1": False, "conv2": True, "bn2": True}
-
-
-# --- geometry -------------------------------------------------------------------------------------
-
-
-def pixels(fractions, size):
-    return np.asarray(fractions) * size - 0.5
-
-
-class Pad(nn.Module):
-    def __init__(self, pad):
-        super().__init__()
-        self.pad = pad
-
-    def forward(self, x):
-        return F.pad(x, self.pad)
-
-
-def conv(k, s, p):
-    return nn.Conv3d(3, 3, (1, k, k), stride=(1, s, s), padding=(0, p, p))
-
-
-GEOMETRIES = {  # layers, input size, stride and first centre in pixels, worked out by hand
-    "k3 s1 p1": ([conv(3, 1, 1)], 8, 1, 0),
-    "k3 s2 p1": ([conv(3, 2, 1)], 8, 2, 0),
-    "k4 s4 p0": ([conv(4, 4, 0)], 16, 4, 1.5),
-    "k3 s2, padded after": ([Pad((0, 1, 0, 1)), conv(3, 2, 0)], 8, 2, 1),
-    "two of these": ([Pad((0, 1, 0, 1)), conv(3, 2, 0)] * 2, 16, 4, 3),
-    "k5 p2, max pool 2": ([conv(5, 1, 2), nn.MaxPool3d((1, 2, 2))], 8, 2, 0.5),
-    "k7 s2 p3, max pool 3 s2 p1": (
-        [
-            conv(7, 2, 3),
-            nn.BatchNorm3d(3),
-            nn.ReLU6(True),
-            nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
-        ],
-        32,
-        4,
-        0,
-    ),
-    "max pool 2, ceil mode": ([nn.MaxPool3d((1, 2, 2), ceil_mode=True)], 7, 2, 0.5),
-    "dilated": (
-        [nn.Conv3d(3, 3, (1, 3, 3), stride=(1, 2, 2), dilation=(1, 2, 2))],
-        12,
-        2,
-        2,
-    ),
-    "depthwise, same": ([nn.Conv3d(3, 6, (1, 3, 3), padding="same", groups=3)], 8, 1, 0),
-}
-
-
-@pytest.mark.parametrize("name", GEOMETRIES)
-def test_centres_by_hand(name):
-    layers, size, stride, first = GEOMETRIES[name]
-    network = nn.Sequential(*layers)
-    last = str(len(layers) - 1)
-    y, x = cells(network, last, (size, 2 * size))
-    np.testing.assert_allclose(pixels(y, size), first + stride * np.arange(len(y)), atol=1e-6)
-    np.testing.assert_allclose(pixels(x, 2 * size), first + stride * np.arange(len(x)), atol=1e-6)
-    with torch.no_grad():
-        shape = network(torch.zeros(1, 3, 1, size, 2 * size)).shape
-    assert (len(y), len(x)) == shape[-2:]
-
-
-def test_centres_are_those_of_counted_paths():
-    """The same centroid from a gradient: weights 1, the middle cell of an input large enough."""
-    torch.manual_seed(0)
-
-    class Branches(nn.Module):  # unlike centres that have to be averaged
-        def __init__(self):
-            super().__init__()
-            self.a, self.b = conv(3, 2, 1), nn.Sequential(Pad((1, 2, 1, 2)), conv(5, 2, 0))
-            self.c, self.act = conv(3, 1, 1), nn.SiLU()
-
-        def forward(self, x):
-            return self.act(self.c(self.a(x) + self.b(x)))
-
-    network, size = nn.Sequential(Branches()), 64
-    measured = pixels(cells(network, "0", size)[0], size)
-    branches = network[0].double()
-    branches.act = nn.Identity()
-    for parameter in branches.parameters():
-        parameter.data.fill_(1.0 if parameter.ndim > 1 else 0.0)
-    for module in (branches.a, branches.b[1]):  # plain means, as a and b differ in kernel size
-        module.weight.data /= module.weight[0].numel()
-    image = torch.zeros(1, 3, 1, size, size, dtype=torch.float64, requires_grad=True)
-    output = branches(image)
-    middle = output.shape[-2] // 2
-    (paths,) = torch.autograd.grad(output[0, 0, 0, middle, middle], image)
-    rows = paths.sum((0, 1, 2, 4))
-    centroid = (rows * torch.arange(size)).sum() / rows.sum()
-    assert measured[middle] == pytest.approx(float(centroid), abs=1e-6)
-    assert measured[middle] == pytest.approx(2 * middle + 0.5, abs=1e-6)  # mean of 0 and 1
-
-
-def test_learned_taps_by_hand():
-    network = nn.Sequential(conv(3, 2, 1))
-    with torch.no_grad():
-        network[0].weight.zero_()
-        network[0].weight[:, :, 0, 1, 0] = 1.0
-        network[0].weight[:, :, 0, 1, 2] = 2.0
-    y, x = cells(network, "0", 8, taps="learned")
-    np.testing.assert_allclose(pixels(y, 8), [0, 2, 4, 6], atol=1e-6)
-    # energies 1 and 4 one pixel to the left and to the right
-    np.testing.assert_allclose(pixels(x, 8), [0.6, 2.6, 4.6, 6.6], atol=1e-6)
-    with torch.no_grad():
-        network[0].weight[:, :, 0, 1, 2] = 1.0
-    _, x = cells(network, "0", 8, taps="learned")  # measured again
-    np.testing.assert_allclose(pixels(x, 8), [0, 2, 4, 6], atol=1e-6)
-    with pytest.raises(ValueError, match="learned"):
-        cells(network, "0", 8, taps="trained")
-
-
-def test_learned_taps_predict_where_gradients_lie():
-    """EfficientNet-Lite0 with ImageNet weights: by its padding, cell i is centred on 32 i + 31; the
-    kernels lean back to about 32 i + 17.6. Gradients of photographs, each of them also upside
-    down, lie near there."""
-    networks = pytest.importorskip("lib.networks")
-    data = pytest.importorskip("skimage").data
-    inflate = pytest.importorskip("lib.inflate").inflate
-    network, size, cell = networks.efficientnet_lite0(), 320, 5
-    inflated = inflate(network, where="none")
-    equal, learned = (
-        pixels(cells(inflated, "bn2", size, taps=taps)[0], size)[cell]
-        for taps in ("equal", "learned")
-    )
-    assert equal == pytest.approx(32 * cell + 31, abs=1e-3)
-    rows = torch.arange(float(size))
-    centroids = []
-    for name in ("coffee", "astronaut", "grass", "brick", "gravel"):
-        image = getattr(data, name)()[:size, :size]
-        image = image if image.ndim == 3 else np.repeat(image[..., None], 3, 2)
-        for mirrored in (image, image[::-1]):
-            x = torch.from_numpy(mirrored.copy()).float().div(127.5).sub(1).movedim(-1, 0)[None]
-            x.requires_grad_()
-            activations = network.forward_features(x)[:, :, cell, cell]
-            (gradient,) = torch.autograd.grad(activations.square().sum(), x)
-            energy = gradient.square().sum((0, 1, 3))
-            centroids.append(float((energy * rows).sum() / energy.sum()))
-    assert abs(learned - np.mean(centroids)) < 0.5 * abs(equal - np.mean(centroids))
-
-
-def test_inflated_resnet50_stands_on_multiples_of_32():
-    resnet50 = pytest.importorskip("torchvision").models.resnet50
-    inflate = pytest.importorskip("lib.inflate").inflate
-    network = inflate(resnet50(num_classes=2))
-    for name, stride in (("layer4", 32), ("layer3", 16)):
-        y, x = cells(network, name, 224)
-        np.testing.assert_allclose(pixels(y, 224), stride * np.arange(224 // stride), atol=1e-6)
-        np.testing.assert_allclose(x, y, atol=1e-9)
-
-
-def test_inflated_efficientnet_with_uneven_padding():
-    timm = pytest.importorskip("timm")
-    inflate = pytest.importorskip("lib.inflate").inflate
-    network = inflate(timm.create_model("tf_efficientnet_lite0", num_classes=2))
-    y, _ = cells(network, "bn2", 128)
-    # Five strided layers, each padded by one less before than after: cell i looks at 2i + 1 below.
-    np.testing.assert_allclose(pixels(y, 128), 31 + 32 * np.arange(4), atol=1e-6)
-    y, _ = cells(network, "bn2", 129)  # an odd size is padded evenly by the first, of five
-    np.testing.assert_allclose(pixels(y, 129), 32 * np.arange(5), atol=1e-6)
-
-
-def test_steps_of_strided_time():
-    r3d_18 = pytest.importorskip("torchvision").models.video.r3d_18
-    network = r3d_18(num_classes=2)
-    np.testing.assert_allclose(pixels(steps(network, "layer4", 16), 16), [0, 8], atol=1e-6)
-    y, _ = cells(network, "layer4", 112)
-    np.testing.assert_allclose(pixels(y, 112), 16 * np.arange(7), atol=1e-6)
-
-
-def test_measuring_leaves_the_network_alone(network):
-    network.train()
-    before = state(network)
-    cells(network, "relu2", 16)
-    assert same(before, state(network))
-
-
-def test_geometry_is_measured_once(network, frames):
-    explain(network, frames)
-    calls = []
-    network.conv1.register_forward_hook(lambda *_: calls.append(1))
-    explain(network, frames)
-    assert len(calls) == 1  # the forward pass, nothing more
-
-
-def test_half_cells_where_nothing_can_be_measured():
-    class Tokens(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.up = nn.ConvTranspose3d(3, 4, (1, 2, 2), stride=(1, 2, 2))
-            self.fc = nn.Linear(4, 2)
-
-        def forward(self, x):
-            return self.fc(self.up(x).mean((2, 3, 4)))
-
-    network = Tokens()
-    y, x = cells(network, "up", 4, grid=(8, 8))
-    np.testing.assert_allclose(y, (np.arange(8) + 0.5) / 8)
-    with pytest.raises(ValueError, match="grid"):
-        cells(network, "up", 4)
-    np.testing.assert_allclose(steps(network, "up", 6, 3), [1 / 6, 3 / 6, 5 / 6])
 
 
 # --- clips, errors, pictures ----------------------------------------------------------------------
@@ -639,7 +384,6 @@ def test_save_side_by_side(tmp_path, network, frames, suffix):
 
 
 def test_save_page(tmp_path, network, frames):
-    pytest.importorskip("lib.viewer")
     result = explain(network, frames)
     result.save(tmp_path / "out.html", 1)
     page = (tmp_path / "out.html").read_text(encoding="utf-8")
