@@ -114,7 +114,7 @@ def class_index(classes: Sequence[str], cls: int | str) -> int:
 
 
 def overlay(
-    explanation: Explanation, cls: int | str | None = None, opacity: float = 0.8
+    explanation: Explanation, cls: int | str | None = None, opacity: float = 0.65
 ) -> np.ndarray:
     """Frames (T, H, W, 3) uint8 with the evidence for a class drawn over them.
 

@@ -38,11 +38,12 @@ class Settings:
     label_smoothing: float = 0.1
     whole: bool = False  # train every stage, not only the upper ones
     reverse: bool = True  # a clip played backwards is one more example, of the opposite class
-    frames: int = 16  # 1: the single-frame baseline, a frame drawn at random from each clip
+    frames: int = 16  # 1: the single-frame baseline
     workers: int = 2
     seed: int = 0
 
 
+STILLS = 4  # frames of a clip that the single-frame baseline learns from, each by itself
 Features = tuple[Tensor, Tensor]  # (N, C, T, h, w) float16, labels (N,)
 
 
@@ -72,7 +73,7 @@ class Fresh(Dataset):
 
 def loader(dataset: Dataset, settings: Settings) -> DataLoader:
     """Batches of (frames (N, T, S, S, 3) uint8, labels (N,)), read by worker processes."""
-    return DataLoader(dataset, settings.batch, num_workers=settings.workers, prefetch_factor=2)
+    return DataLoader(dataset, settings.batch, num_workers=settings.workers)
 
 
 def device_of(network: nn.Module) -> torch.device:
@@ -112,10 +113,12 @@ def opposite(classes: list[str]) -> Tensor:
 def examples(
     x: Tensor, y: Tensor, settings: Settings, backwards: Tensor, rng: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """What one step learns from: some clips of the batch reversed, or one frame of each."""
+    """What one step learns from: some clips of the batch reversed, or single frames."""
     if settings.frames == 1:
-        pick = torch.randint(x.shape[2], (len(x),), generator=rng)
-        return x[torch.arange(len(x)), :, pick].unsqueeze(2), y  # (N, C, 1, h, w)
+        y = y.repeat(STILLS)
+        pick = torch.randint(x.shape[2], (len(y),), generator=rng)
+        clip = torch.arange(len(x)).repeat(STILLS)
+        return x[clip, :, pick].unsqueeze(2), y  # (STILLS * N, C, 1, h, w)
     if settings.reverse:
         turned = (torch.rand(len(x), generator=rng) < 0.5).to(x.device) & (backwards[y] >= 0)
         x = torch.where(turned.view(-1, 1, 1, 1, 1), x.flip(2), x)
@@ -151,8 +154,6 @@ def train(
     through `remember` first, unless that was done before. With a `folder`, `last.pt` is written
     there after every epoch, whole or not at all, and a run that was stopped goes on from it.
     """
-    rng = torch.Generator().manual_seed(settings.seed)
-    torch.manual_seed(settings.seed)
     device = device_of(network)
     lower, upper = halves(network, settings)
     for p in lower.parameters():
@@ -161,6 +162,8 @@ def train(
     if not endless and not isinstance(training, list):
         training = remember(network, training, settings)
     held = validation if isinstance(validation, list) else remember(network, validation, settings)
+    rng = torch.Generator().manual_seed(settings.seed)
+    torch.manual_seed(settings.seed)
     clips = len(training) if endless else sum(len(y) for _, y in training)
     steps = settings.epochs * -(-clips // settings.batch)
     optimizer = torch.optim.AdamW(

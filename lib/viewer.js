@@ -225,7 +225,7 @@
       return this.#data?.mapped.includes(index) === false ? this.#data.mapped[0] : index;
     }
     set classIndex(index) { this.setAttribute("class-index", index); }
-    get opacity() { return clamp(Number(this.getAttribute("opacity") ?? 0.8) || 0, 0, 1); }
+    get opacity() { return clamp(Number(this.getAttribute("opacity") ?? 0.65) || 0, 0, 1); }
     set opacity(value) { this.setAttribute("opacity", value); }
     get scale() { return this.getAttribute("scale") === "all" ? "all" : "class"; }
     set scale(name) { this.setAttribute("scale", name); }
@@ -327,10 +327,10 @@
       if (label !== null) add("true", label, document.createElement("dd"));
       ranking.slice(0, 2).forEach((index, place) => {
         const note = element("dd", { textContent: probability(probabilities[index]) });
-        if (label !== null) {
-          const [className, textContent] =
-            index === label ? ["right", " ✓ right"] : ["wrong", " ✗ wrong"];
-          note.append(element("span", { className, textContent }));
+        if (index === label) {
+          note.append(element("span", { className: "right", textContent: " ✓ right" }));
+        } else if (label !== null && place === 0) {
+          note.append(element("span", { className: "wrong", textContent: " ✗ wrong" }));
         }
         add(["1st", "2nd"][place], index, note);
       });

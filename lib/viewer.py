@@ -36,7 +36,7 @@ def html(
     selected: int | str | None = None,
     frame: int | None = None,
     mode: str = "overlay",
-    opacity: float = 0.8,
+    opacity: float = 0.65,
     scale: str = "class",
     size: int = 288,
     colours: str = "inferno",

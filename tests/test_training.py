@@ -92,6 +92,14 @@ def test_reversal_turns_the_clip_and_its_label():
         assert clip.flatten().tolist() == order
 
 
+def test_the_baseline_sees_single_frames():
+    x = torch.arange(12.0).view(2, 1, 6, 1, 1)  # clip 0 holds 0..5, clip 1 holds 6..11
+    y, rng = torch.tensor([0, 1]), torch.Generator().manual_seed(0)
+    stills, labels = training.examples(x, y, settings(frames=1), training.opposite(CLASSES), rng)
+    assert stills.shape == (2 * training.STILLS, 1, 1, 1, 1)
+    assert torch.equal(stills.flatten() >= 6, labels == 1)
+
+
 def test_classes_without_a_reversal_are_not_turned():
     names = [*CLASSES, "Dropping [something]"]
     assert training.opposite(names).tolist() == [1, 0, -1]
