@@ -229,7 +229,7 @@ def closing(rng: np.random.Generator, split: str) -> Scene:
     box = Image.new("RGBA", size, tuple(int(c) for c in rng.integers(20, 80, 3)) + (255,))
     rim = tuple(int(c) for c in rng.integers(80, 220, 3))
     ImageDraw.Draw(box).rectangle((0, 0, size[0] - 1, size[1] - 1), outline=rim, width=4)
-    content = drawing.drawing(str(rng.choice(list(drawing.OBJECTS[split]))))
+    content = drawing.drawing(str(rng.choice(list(drawing.OBJECTS[split])))).copy()
     content.thumbnail((min(size) - 14, min(size) - 14))
     box.alpha_composite(content, ((size[0] - content.width) // 2, (size[1] - content.height) // 2))
     name = str(rng.choice(["box", "case", "drawer", "chest"]))

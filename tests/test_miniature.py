@@ -39,6 +39,15 @@ def test_the_same_numbers_give_the_same_clip():
     assert not np.array_equal(a.frames, other.frames)
 
 
+def test_a_clip_does_not_depend_on_those_drawn_before():
+    def draw(index):
+        return miniature.draw("test", index, seed=6, times=TIMES[:2]).frames
+
+    first = [draw(index) for index in range(18)]
+    again = [draw(index) for index in reversed(range(18))][::-1]
+    assert all(np.array_equal(a, b) for a, b in zip(first, again))
+
+
 @pytest.mark.parametrize("name", miniature.CLASSES)
 def test_every_class_moves_and_says_where(name):
     index = miniature.CLASSES.index(name)
