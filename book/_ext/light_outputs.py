@@ -16,11 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXECUTED = ROOT / "_build" / "jupyter_execute"
 LONGEST_HTML = 10_000  # characters
 METADATA = {
-    "kernelspec": {
-        "display_name": "Python 3",
-        "language": "python",
-        "name": "python3",
-    },
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python", "pygments_lexer": "ipython3"},
 }
 CELL_METADATA = ("tags", "mystnb")
@@ -37,24 +33,18 @@ def executed(path: Path) -> Path:
 
 
 def is_light(mime: str, content: str) -> bool:
-    return mime.startswith("text/") and (
-        mime != "text/html" or len(content) <= LONGEST_HTML
-    )
+    return mime.startswith("text/") and (mime != "text/html" or len(content) <= LONGEST_HTML)
 
 
 def light_output(output: NotebookNode) -> NotebookNode | None:
     """The output without what is heavy or fleeting; None where nothing is left."""
     output = NotebookNode(output)
     if output.output_type == "stream":
-        return (
-            None if output.name == "stderr" else output
-        )  # progress bars and warnings
+        return None if output.name == "stderr" else output  # progress bars and warnings
     if output.output_type == "error":
         output.traceback = []  # holds paths of one machine; the name and the message stay
         return output
-    output.data = NotebookNode(
-        {m: c for m, c in output.data.items() if is_light(m, c)}
-    )
+    output.data = NotebookNode({m: c for m, c in output.data.items() if is_light(m, c)})
     output.metadata = NotebookNode()
     return output if output.data else None
 
@@ -66,11 +56,7 @@ def light(notebook: NotebookNode) -> NotebookNode:
     notebook.nbformat_minor = 5
     for cell in notebook.cells:
         cell.metadata = NotebookNode(
-            {
-                key: cell.metadata[key]
-                for key in CELL_METADATA
-                if key in cell.metadata
-            }
+            {key: cell.metadata[key] for key in CELL_METADATA if key in cell.metadata}
         )
         if cell.cell_type == "code":
             kept = (light_output(output) for output in cell.outputs)
@@ -82,9 +68,7 @@ def main() -> None:
     for path in notebooks():
         source = executed(path)
         if not source.is_file():
-            raise SystemExit(
-                f"{source.relative_to(ROOT)} is missing: run `make book` first"
-            )
+            raise SystemExit(f"{source.relative_to(ROOT)} is missing: run `make book` first")
         nbformat.write(light(nbformat.read(source, as_version=4)), path)
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1024:.0f} KB")
 

@@ -21,23 +21,13 @@ from sphinx.writers.html import HTML5Translator
 logger = logging.getLogger(__name__)
 
 MATHML = "http://www.w3.org/1998/Math/MathML"
-ENVIRONMENT = re.compile(
-    r"\\(begin|end){(?:aligned|align|gather|equation|split)\*?}"
-)
+ENVIRONMENT = re.compile(r"\\(begin|end){(?:aligned|align|gather|equation|split)\*?}")
 LETTERS = (  # Latin, Greek, arrows, operators, braces, mathematical italics, bold and script
     "20-7E A0 B1 B7 D7 2C6-2DC 300-304 391-3C9 2010-2026 2032 20D7 2102 2113 211D 2115 2124 "
     "2190-2194 21A6 21D2 2200-2265 2308-230B 23DE-23DF 27E8-27E9 1D400-1D467 1D49C-1D4B5 "
     "1D7CE-1D7D7 1D6FC-1D71B"
 )
-LIMITS = {
-    "∑",
-    "∏",
-    "max",
-    "min",
-    "lim",
-    "argmax",
-    "argmin",
-}  # take their limits above and below
+LIMITS = {"∑", "∏", "max", "min", "lim", "argmax", "argmin"}  # take their limits above and below
 UNDER_OVER = {"msub": "munder", "msup": "mover", "msubsup": "munderover"}
 
 
@@ -52,9 +42,7 @@ def mathml(latex: str, display: str = "inline") -> str:
         latex = rf"\begin{{align*}}{latex}\end{{align*}}"
     try:
         root = ET.fromstring(convert(latex, display=display))
-    except (
-        Exception
-    ) as error:  # the converter has a dozen, some of them bare IndexErrors
+    except Exception as error:  # the converter has a dozen, some of them bare IndexErrors
         raise ValueError(f"no MathML for {latex!r}: {error!r}") from error
     for element in root.iter():
         name = element.tag.removeprefix(f"{{{MATHML}}}")
@@ -62,9 +50,7 @@ def mathml(latex: str, display: str = "inline") -> str:
         if text.startswith("\\") and len(text) > 1:
             raise ValueError(f"no MathML for {text} in {latex!r}")
         if element.get("mathvariant", "normal") != "normal":
-            raise ValueError(
-                f"browsers ignore this bold or script in {latex!r}; use \\mathbf"
-            )
+            raise ValueError(f"browsers ignore this bold or script in {latex!r}; use \\mathbf")
         if name in UNDER_OVER and (element[0].text in LIMITS):
             element.tag = f"{{{MATHML}}}{UNDER_OVER[name]}"
             element[0].set("movablelimits", "true")
@@ -72,9 +58,7 @@ def mathml(latex: str, display: str = "inline") -> str:
     return ET.tostring(root, encoding="unicode")
 
 
-def write_formula(
-    translator: HTML5Translator, node: nodes.Element, display: str
-) -> None:
+def write_formula(translator: HTML5Translator, node: nodes.Element, display: str) -> None:
     """Append a formula to the page, or warn and leave its source there."""
     latex = node.astext().strip()
     try:
@@ -106,21 +90,15 @@ def write_font(app: Sphinx, error: Exception | None) -> None:
     if error or app.builder.format != "html":
         return
     package = Path(importlib.util.find_spec("ziamath").origin).parent
-    options = subset.Options(
-        flavor="woff", layout_features=["ssty", "kern"], hinting=False
-    )
+    options = subset.Options(flavor="woff", layout_features=["ssty", "kern"], hinting=False)
     font = subset.load_font(package / "fonts" / "STIXTwoMath-Regular.ttf", options)
     cutter = subset.Subsetter(options)
     cutter.populate(unicodes=subset.parse_unicodes(LETTERS.replace(" ", ",")))
     cutter.subset(font)
-    subset.save_font(
-        font, Path(app.outdir) / "_static" / "stix-two-math.woff", options
-    )
+    subset.save_font(font, Path(app.outdir) / "_static" / "stix-two-math.woff", options)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("build-finished", write_font)
-    app.add_html_math_renderer(
-        "mathml", (visit_math, None), (visit_math_block, None)
-    )
+    app.add_html_math_renderer("mathml", (visit_math, None), (visit_math_block, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}
