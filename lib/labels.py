@@ -44,6 +44,20 @@ CLASSES_40 = [
     "Unfolding [something]",
 ]
 
+#: The ten of them that gather several of the dataset's 174 templates each.
+CLASSES_10 = [
+    "Dropping [something]",
+    "Holding [something]",
+    "Moving [something] from left to right",
+    "Moving [something] from right to left",
+    "Picking [something] up",
+    "Poking [something]",
+    "Pouring [something]",
+    "Putting [something]",
+    "Showing [something] (almost no hand)",
+    "Tearing [something]",
+]
+
 _PAIRS = [
     ("Approaching [something] with your camera", "Moving away from [something] with your camera"),
     ("Closing [something]", "Opening [something]"),

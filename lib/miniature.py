@@ -9,26 +9,29 @@ pixels are the object, the hand and the second object, and when the action happe
 import argparse
 import json
 import os
+import re
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageFilter
 from tqdm import tqdm
 
-from lib import scenes
-from lib.datasets import Item, write_annotations
+from lib import actions, scenes
+from lib.datasets import RELEASES, Item, releases, write_annotations
 from lib.drawing import FRAME, HAND, OBJECT, Layer, affine, background, render
 from lib.labels import CLASSES_40, fill
-from lib.video import write_video
+from lib.video import write_frames, write_video
 
-#: The classes drawn so far, in the order of the article's forty.
-CLASSES = [name for name in CLASSES_40 if name in scenes.SCRIPTS]
+CLASSES = CLASSES_40
 SPLITS = ("train", "validation", "test")
 SECONDS, FPS = 4.0, 12
+VIDEOS = {"v1": "20bn-something-something-v1", "v2": "videos"}  # folder of the clips, by layout
 WORLD = 352  # the background's side in world units
-VERSION = 1  # of the drawing; clips of another version are not mixed with these
+VERSION = 2  # of the drawing; clips of another version are not mixed with these
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def handheld(rng: np.random.Generator):
     frequency, phase = rng.uniform(0.1, 0.9, (4, 3)), rng.uniform(0, 2 * np.pi, (4, 3))
     reach = np.array([1.6, 1.6, 0.012, 0.012]) * rng.uniform(0, 1.5, 4)
     still = np.array(
-        [*rng.uniform(-8, 8, 2), np.log(rng.uniform(0.85, 1.35)), rng.uniform(-0.1, 0.1)]
+        [*rng.uniform(-8, 8, 2), np.log(rng.uniform(0.82, 1.22)), rng.uniform(-0.1, 0.1)]
     )
     return lambda t: still + reach * np.sin(2 * np.pi * frequency * t + phase).mean(1)
 
@@ -101,8 +104,9 @@ def draw(
     index: int,
     seed: int = 0,
     times: np.ndarray | None = None,
-    size: int = FRAME,
+    size: int | tuple[int, int] = FRAME,
     class_index: int | None = None,
+    scenery: str | None = None,
 ) -> Drawn:
     """Draw one clip.
 
@@ -110,20 +114,29 @@ def draw(
         split: train, validation or test; each has its own objects, hands and backgrounds.
         index: the clip's number; class `index % len(CLASSES)` unless `class_index` says otherwise.
         times: seconds of the frames wanted; by default 12 a second for 4 seconds.
-        size: side of the square frames in pixels.
+        size: side of the square frames in pixels, or (width, height); a wider frame sees more.
+        scenery: the split whose backgrounds are used, when it is another.
+
+    Raises:
+        ValueError: for an unknown split, or a width that is not 1 to 1.6 times the height.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split {split!r}: choose one of {', '.join(SPLITS)}")
-    rng = np.random.default_rng([seed, SPLITS.index(split), index])
+    for name in (split, scenery or split):
+        if name not in SPLITS:
+            raise ValueError(f"split {name!r}: choose one of {', '.join(SPLITS)}")
+    width, height = size if isinstance(size, tuple) else (size, size)
+    if not height <= width <= 1.6 * height:
+        raise ValueError(f"size {width}x{height}: the width must be 1 to 1.6 times the height")
+    # Each part has dice of its own, so that a clip is the same at any size and over any scenery.
+    dice = np.random.default_rng([seed, SPLITS.index(split), index]).spawn(4)
     times = np.arange(int(SECONDS * FPS)) / FPS if times is None else np.asarray(times)
     class_index = index % len(CLASSES) if class_index is None else class_index
-    script, backwards = scenes.SCRIPTS[CLASSES[class_index]]
-    scene = script(rng, split)
-    scenery = Layer(background(rng, split, WORLD), affine(-WORLD / 2, -WORLD / 2))
-    others = scenes.bystanders(rng, split, scene.busy)
-    sway, light = handheld(rng), lighting(rng, size)
-    length = rng.uniform(1.4, 3.0)
-    start = rng.uniform(0.2, SECONDS - 0.4 - length)
+    script, backwards = actions.SCRIPTS[CLASSES[class_index]]
+    scene = script(dice[0], split)
+    wall = Layer(background(dice[1], scenery or split, WORLD), affine(-WORLD / 2, -WORLD / 2))
+    behind, before = scenes.bystanders(dice[0], split, scene.busy)
+    sway, light = handheld(dice[2]), lighting(dice[3], (width, height))
+    length = dice[2].uniform(*scene.seconds) if scene.seconds else SECONDS
+    start = dice[2].uniform(0.2, SECONDS - 0.4 - length) if scene.seconds else 0.0
 
     frames, roles = [], []
     for t in times:
@@ -131,9 +144,10 @@ def draw(
         u = 1 - progress if backwards else progress
         x, y, zoom = scene.view(u)
         dx, dy, log_zoom, angle = sway(t)
-        zoom *= np.exp(log_zoom) * size / FRAME
-        camera = affine(size / 2, size / 2, zoom, angle, anchor=(x + dx, y + dy))
-        frame, role = render([scenery, *others, *scene.layers(u)], camera, size)
+        zoom *= np.exp(log_zoom) * height / FRAME
+        camera = affine(width / 2, height / 2, zoom, angle, anchor=(x + dx, y + dy))
+        layers = [wall, *behind(t), *scene.layers(u), *before(t)]
+        frame, role = render(layers, camera, (width, height))
         frames.append(light(frame))
         roles.append(role)
     return Drawn(
@@ -147,38 +161,52 @@ def draw(
     )
 
 
-def lighting(rng: np.random.Generator, size: int):
-    """A lamp to one side, a little flicker and a little sensor noise: frame -> frame, uint8."""
-    y, x = (np.mgrid[:size, :size] / size - 0.5).astype(np.float32)
-    gain = rng.uniform(0.75, 1.15) + rng.uniform(-0.5, 0.5) * x + rng.uniform(-0.5, 0.5) * y
-    gain = np.repeat((gain * 256).astype(np.int32)[..., None], 3, axis=2)
-    noise = rng.normal(0, rng.uniform(0.5, 4), (2 * size, 2 * size, 3)).astype(np.int16)
+def lighting(rng: np.random.Generator, size: tuple[int, int]):
+    """What lamp and lens do: picture -> frame uint8.
 
-    def light(frame: np.ndarray) -> np.ndarray:
+    A lamp to one side, a little flicker, a little sensor noise, and some clips out of focus.
+    """
+    width, height = size
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    gain = rng.uniform(0.75, 1.15) + rng.uniform(-0.5, 0.5) * (x / width - 0.5)
+    gain += rng.uniform(-0.5, 0.5) * (y / height - 0.5)
+    gain = np.repeat((gain * 256).astype(np.int32)[..., None], 3, axis=2)
+    blur = ImageFilter.BoxBlur(rng.uniform(0.3, 0.9) * height / FRAME * (rng.random() < 0.3))
+    loud, dice = rng.uniform(0.5, 4), rng.spawn(1)[0]
+    noise = dice.normal(0, loud, (2 * height, 2 * width, 3)).astype(np.int16)
+
+    def light(picture: Image.Image) -> np.ndarray:
         flicker = int(256 * rng.normal(1, 0.01))
-        i, j = rng.integers(size, size=2)
+        i, j = dice.integers(height), dice.integers(width)
+        frame = np.asarray(picture.filter(blur) if blur.radius else picture)
         lit = (frame * gain >> 8) * flicker >> 8
-        return (lit + noise[i : i + size, j : j + size]).clip(0, 255).astype(np.uint8)
+        return (lit + noise[i : i + height, j : j + width]).clip(0, 255).astype(np.uint8)
 
     return light
 
 
 def write(
     root: Path | str,
-    clips: int = 1080,
+    clips: int = 1600,
     seed: int = 0,
-    size: int = FRAME,
+    size: int | tuple[int, int] = FRAME,
     workers: int | None = None,
+    layout: str = "v2",
 ) -> Path:
-    """Draw a dataset, 8:1:1, in the layout of Something-Something v2; what is there is kept.
+    """Draw a dataset, 8:1:1, in the layout of a Something-Something release; what is there is kept.
 
-    root/videos/ID.webm, root/labels/*.json as `datasets` reads them, root/truth/ID.npz.
+    v2: root/videos/ID.webm and root/labels/*.json. v1: folders of JPEGs, 12 a second,
+    root/20bn-something-something-v1/ID/00001.jpg, and root/labels/*.csv. Both as `datasets` reads
+    them, and both with root/truth/ID.npz. `size` is a side or (width, height), in pixels.
 
     Raises:
-        ValueError: when the folder holds a miniature of another size, seed or version.
+        ValueError: for another layout, sizes beyond 32 to 320x240 pixels, and when the folder holds
+            a miniature of another size, layout, seed or version.
     """
-    root = Path(root)
-    made = dict(version=VERSION, seed=seed, size=size, clips=clips)
+    root, size = Path(root), _sides(size)
+    if layout not in RELEASES:
+        raise ValueError(f"layout {layout!r}: choose one of {', '.join(RELEASES)}")
+    made = dict(version=VERSION, seed=seed, size=list(size), clips=clips, layout=layout)
     card = root / "miniature.json"
     if card.is_file() and (found := json.loads(card.read_text())) != made:
         raise ValueError(f"{root} holds {found}, not {made}: remove it or name another folder")
@@ -186,16 +214,18 @@ def write(
     jobs = [(split, i) for split in SPLITS for i in range(counts[split])]
     missing = [job for job in jobs if not (root / "truth" / f"{identity(*job)}.npz").is_file()]
     if missing:
-        for folder in ("videos", "truth"):
+        for folder in (VIDEOS[layout], "truth"):
             (root / folder).mkdir(parents=True, exist_ok=True)
         card.write_text(json.dumps(made))
         with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
-            work = pool.map(partial(_write_clip, root, seed, size), missing, chunksize=4)
+            work = pool.map(partial(_write_clip, root, layout, seed, size), missing, chunksize=4)
             for _ in tqdm(work, total=len(missing), desc=f"drawing {root}", unit="clip"):
                 pass
-    if missing or not (root / "labels").is_dir():
-        items = {split: [_item(root, s, i) for s, i in jobs if s == split] for split in SPLITS}
-        write_annotations(root, items, CLASSES)
+    if missing or layout not in releases(root):
+        items = {
+            split: [_item(root, layout, s, i) for s, i in jobs if s == split] for split in SPLITS
+        }
+        write_annotations(root, items, CLASSES, layout)
     return root
 
 
@@ -204,9 +234,30 @@ def identity(split: str, index: int) -> str:
     return str(100_000 * (SPLITS.index(split) + 1) + index)
 
 
-def _write_clip(root: Path, seed: int, size: int, job: tuple[str, int]) -> None:
+def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    width, height = size if isinstance(size, tuple) else (size, size)
+    if not (32 <= height <= 240 and height <= width <= min(320, 1.6 * height)):
+        raise ValueError(
+            f"size {width}x{height}: choose from 32x32 to 320x240 pixels, the width 1 to 1.6 times "
+            "the height"
+        )
+    return width, height
+
+
+def _video(root: Path, layout: str, clip_id: str) -> Path:
+    return root / VIDEOS[layout] / f"{clip_id}{RELEASES[layout][0]}"
+
+
+def _write_clip(
+    root: Path, layout: str, seed: int, size: tuple[int, int], job: tuple[str, int]
+) -> None:
     drawn, clip_id = draw(*job, seed=seed, size=size), identity(*job)
-    write_video(root / "videos" / f"{clip_id}.webm", drawn.frames, FPS)
+    video = _video(root, layout, clip_id)
+    if layout == "v1":
+        shutil.rmtree(video, ignore_errors=True)  # of a run stopped before the truth was written
+        write_frames(video, drawn.frames)
+    else:
+        write_video(video, drawn.frames, FPS)
     part = root / "truth" / f"{clip_id}.part.npz"
     np.savez_compressed(
         part,
@@ -220,12 +271,11 @@ def _write_clip(root: Path, seed: int, size: int, job: tuple[str, int]) -> None:
     os.replace(part, root / "truth" / f"{clip_id}.npz")  # last: its presence says the clip is whole
 
 
-def _item(root: Path, split: str, index: int) -> Item:
+def _item(root: Path, layout: str, split: str, index: int) -> Item:
     clip_id = identity(split, index)
     with np.load(root / "truth" / f"{clip_id}.npz") as saved:
         template, placeholders = str(saved["template"]), saved["placeholders"].tolist()
-    path = root / "videos" / f"{clip_id}.webm"
-    label = fill(template, placeholders)
+    path, label = _video(root, layout, clip_id), fill(template, placeholders)
     return Item(clip_id, path, template, label, placeholders, CLASSES.index(template))
 
 
@@ -245,20 +295,33 @@ def read_truth(root: Path | str, clip_id: str) -> Truth:
         return Truth(saved["roles"], saved["times"], (start, end), bool(saved["camera_moves"]))
 
 
+def _size(text: str) -> tuple[int, int]:
+    """(width, height) of "128" or "320x240"."""
+    sides = re.fullmatch(r"(\d+)(?:x(\d+))?", text, re.ASCII)
+    if not sides:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a side or both, as 128 or 320x240")
+    return int(sides[1]), int(sides[2] or sides[1])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m lib.miniature",
-        description="Draw the miniature Something-Something: .webm clips, the dataset's JSON, and "
-        "the truth. A run that was stopped goes on where it was.",
+        description="Draw the miniature Something-Something: the clips and annotations of one of "
+        "its releases, and the truth. A run that was stopped goes on where it was.",
     )
     parser.add_argument("root", nargs="?", default="data/miniature", help="folder (%(default)s)")
-    parser.add_argument("--clips", type=int, default=1080, help="in all, split 8:1:1 (%(default)s)")
+    parser.add_argument("--clips", type=int, default=1600, help="in all, split 8:1:1 (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--size", type=int, default=FRAME, help="side in pixels (%(default)s)")
+    parser.add_argument(
+        "--size", type=_size, default=FRAME, help="side, or WIDTHxHEIGHT, in pixels (%(default)s)"
+    )
+    parser.add_argument(
+        "--layout", choices=RELEASES, default="v2", help="v1: JPEGs and CSV; v2: .webm and JSON"
+    )
     parser.add_argument("--workers", type=int, help="processes (default: one for each core)")
     args = parser.parse_args()
     try:
-        root = write(args.root, args.clips, args.seed, args.size, args.workers)
+        root = write(args.root, args.clips, args.seed, args.size, args.workers, args.layout)
     except ValueError as error:
         parser.exit(2, f"{error}\n")
     print(f"{args.clips} clips of {len(CLASSES)} classes in {root}")

@@ -1,8 +1,9 @@
-"""A video file in, a clip out, and back: decoding, sampling and writing with PyAV (FFmpeg)."""
+"""A video file or a folder of JPEGs in, a clip out, and back: with PyAV (FFmpeg) and Pillow."""
 
 import math
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -67,18 +68,11 @@ def read_clip(
     Raises VideoError when the file is missing, empty, damaged or has no picture, and when the video
     ends before `start`; ValueError for a count, rate, start or size that makes no sense.
     """
-    if frames < 1 or fps <= 0 or (start or 0) < 0 or (size is not None and size < 1):
-        raise ValueError(
-            f"frames={frames}, fps={fps}, start={start}, size={size}: "
-            "counts, rates and sizes are above 0, start is at least 0"
-        )
+    _check(frames=frames, fps=fps, start=start, size=size)
     path = Path(path)
     with _opened(path) as stream:
         origin, duration = _extent(stream, path)
-    if start is None:
-        start = max(0.0, (duration - frames / fps) / 2)
-    elif 0 < duration <= start:
-        raise VideoError(f"{path}: ends at {duration:.2f} s; choose a start below, not {start}")
+    start = _begin(path, start, duration, frames / fps)
     wanted = origin + start + np.arange(frames) / fps
     for early in (0.0, 2.0, 30.0, start):  # an index can lead past the frame sought: try earlier
         with _opened(path) as stream:
@@ -88,9 +82,32 @@ def read_clip(
         if kept and kept[0][0] <= wanted[0] + TOLERANCE:
             break
     times, pictures = zip(*kept, strict=True)
-    if len({picture.shape for picture in pictures}) > 1:
-        raise VideoError(f"{path}: changes its frame size on the way; pass size= to make all equal")
-    return Clip(np.stack(pictures), np.array(times) - origin)
+    return _clip(path, pictures, np.array(times) - origin)
+
+
+def read_frames(
+    folder: str | Path,
+    frames: int = 16,
+    fps: float = 4.0,
+    start: float | None = None,
+    size: int | None = None,
+    rate: float = 12.0,
+) -> Clip:
+    """`read_clip` for a folder of JPEGs 00001.jpg, 00002.jpg, ..., `rate` of them per second.
+
+    Only the JPEGs on screen at one of the wanted seconds are decoded; other files are overlooked.
+
+    Raises VideoError when the folder is missing or empty, when a number is left out, a JPEG damaged
+    or of another size, and when the frames end before `start`; ValueError as `read_clip`.
+    """
+    _check(frames=frames, fps=fps, start=start, size=size, rate=rate)
+    folder = Path(folder)
+    paths = _numbered(folder)
+    start = _begin(folder, start, len(paths) / rate, frames / fps)
+    wanted = start + np.arange(frames) / fps
+    shown = np.minimum((wanted + TOLERANCE) * rate, len(paths) - 1).astype(int)
+    pictures = {i: _jpeg(paths[i], size) for i in np.unique(shown)}
+    return _clip(folder, [pictures[i] for i in shown], shown / rate)
 
 
 def square(frames: np.ndarray, size: int) -> np.ndarray:
@@ -102,13 +119,63 @@ def square(frames: np.ndarray, size: int) -> np.ndarray:
     return np.stack([image.resize((size, size), Image.Resampling.BILINEAR) for image in images])
 
 
+def _check(**numbers: float | None) -> None:
+    for name, number in numbers.items():
+        if number is not None and (number < 0 or number == 0 and name != "start"):
+            said = ", ".join(f"{name}={number}" for name, number in numbers.items())
+            raise ValueError(f"{said}: counts, rates and sizes are above 0, start is at least 0")
+
+
+def _begin(path: Path, start: float | None, duration: float, seconds: float) -> float:
+    """Second at which a clip of so many seconds begins; by default it is the middle."""
+    if start is None:
+        return max(0.0, (duration - seconds) / 2)
+    if 0 < duration <= start:
+        raise VideoError(f"{path}: ends at {duration:.2f} s; choose a start below, not {start}")
+    return start
+
+
+def _clip(path: Path, pictures: Sequence[np.ndarray], times: np.ndarray) -> Clip:
+    if len({picture.shape for picture in pictures}) > 1:
+        raise VideoError(f"{path}: changes its frame size on the way; pass size= to make all equal")
+    return Clip(np.stack(pictures), times)
+
+
+def _numbered(folder: Path) -> list[Path]:
+    """The JPEGs 00001.jpg, 00002.jpg, ... of a folder, none left out."""
+    if not folder.is_dir():
+        raise VideoError(f"{folder}: no such folder of frames; check the name, or unpack it again")
+    present = {path.name for path in folder.glob("[0-9]*.jpg")}
+    if not present:
+        raise VideoError(f"{folder}: no frames 00001.jpg, 00002.jpg, ... in it; unpack it again")
+    names = [f"{number:05}.jpg" for number in range(1, len(present) + 1)]
+    for name in names:
+        if name not in present:
+            raise VideoError(
+                f"{folder / name}: missing, though {max(present)} is there; unpack the folder again"
+            )
+    return [folder / name for name in names]
+
+
+def _jpeg(path: Path, size: int | None) -> np.ndarray:
+    """(H, W, 3) uint8 RGB."""
+    try:
+        with Image.open(path) as image:
+            rgb = np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError) as error:
+        raise VideoError(
+            f"{path}: not a JPEG, or damaged ({error}); unpack or copy it again"
+        ) from error
+    return rgb if size is None else square(rgb[None], size)[0]
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[VideoStream]:
     """The picture stream of a file; what FFmpeg raises inside leaves as a VideoError."""
     if not path.exists():
         raise VideoError(f"{path}: no such file; check the name and the folder")
     if path.is_dir():
-        raise VideoError(f"{path}: is a folder; name one video file inside it")
+        raise VideoError(f"{path}: is a folder; name one video in it; read_frames reads JPEGs")
     if path.stat().st_size == 0:
         raise VideoError(f"{path}: is empty (0 bytes); copy or download it again")
     try:
@@ -209,24 +276,60 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float) -> None:
     Raises VideoError for another suffix, a missing folder, a disk that refuses; ValueError for
     frames of another shape or type.
     """
-    path, frames = Path(path), np.asarray(frames)
+    path, frames = Path(path), _checked(frames)
     suffix = path.suffix.lower()
     if suffix not in {*ENCODERS, ".gif"}:
         raise VideoError(f"{path}: cannot write {suffix or 'no suffix'}; use .webm, .mp4 or .gif")
-    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not frames.size:
-        raise ValueError(f"frames: (T, H, W, 3) uint8 wanted, got {frames.shape} {frames.dtype}")
     if fps <= 0:
         raise ValueError(f"fps={fps}: must be above 0")
     whole = path.with_name(f".{path.stem}-{uuid4().hex[:8]}{suffix}")
     try:
-        (_write_gif if suffix == ".gif" else _encode)(whole, frames, fps)
-        os.replace(whole, path)
+        with _refusals(path):
+            (_write_gif if suffix == ".gif" else _encode)(whole, frames, fps)
+            os.replace(whole, path)
+    finally:
+        whole.unlink(missing_ok=True)
+
+
+def write_frames(folder: str | Path, frames: np.ndarray) -> None:
+    """(T, H, W, 3) uint8 RGB to a new folder of JPEGs 00001.jpg, 00002.jpg, ... for `read_frames`.
+
+    The folder appears whole or not at all; until then the JPEGs are in FOLDER.part.
+
+    Raises VideoError for a folder that exists, one to stand in that does not, a disk that refuses;
+    ValueError for frames of another shape or type.
+    """
+    folder, frames = Path(folder), _checked(frames)
+    if folder.exists():
+        raise VideoError(f"{folder}: exists already; remove it or name another folder")
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
+    try:
+        with _refusals(folder):
+            part.mkdir()
+            for number, frame in enumerate(frames, start=1):
+                Image.fromarray(frame).save(part / f"{number:05}.jpg", quality=90)
+            os.replace(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _checked(frames: np.ndarray) -> np.ndarray:
+    frames = np.asarray(frames)
+    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not frames.size:
+        raise ValueError(f"frames: (T, H, W, 3) uint8 wanted, got {frames.shape} {frames.dtype}")
+    return frames
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """What the disk or FFmpeg raises inside leaves as a VideoError."""
+    try:
+        yield
     except (av.FFmpegError, OSError) as error:
         raise VideoError(
             f"{path}: cannot be written ({error.strerror}); does the folder exist, is there room?"
         ) from error
-    finally:
-        whole.unlink(missing_ok=True)
 
 
 def _encode(path: Path, frames: np.ndarray, fps: float) -> None:

@@ -3,6 +3,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from lib.datasets import Item, SomethingSomething, write_annotations
@@ -123,3 +124,88 @@ def test_template_that_the_labels_lack(root):
     labels.write_text(json.dumps({"Opening something": "0", "Closing something": "1"}))
     with pytest.raises(ValueError, match=r"'Holding \[something\] next to .* video 8"):
         SomethingSomething(root, "train")
+
+
+FIRST = {  # the first release, its lines as they are in it
+    "labels": "Holding something\nTurning something upside down\n"
+    "Lifting up one end of something, then letting it drop down\n"
+    "Poking something so lightly that it doesn't or almost doesn't move\n",
+    "train": "100218;Lifting up one end of something, then letting it drop down\n"
+    "24413;Holding something\n",
+    "validation": "7;Poking something so lightly that it doesn't or almost doesn't move\n",
+    "test": "8\n9\n",
+}
+
+
+@pytest.fixture
+def first(tmp_path):
+    """Clips of 13 grey frames each, a level brighter from frame to frame, as the release has it."""
+    for name, lines in FIRST.items():
+        (tmp_path / f"something-something-v1-{name}.csv").write_text(lines)
+    for clip in ("100218", "24413", "7", "8", "9"):
+        folder = tmp_path / "20bn-something-something-v1" / clip
+        folder.mkdir(parents=True)
+        for number in range(1, 14):
+            Image.new("RGB", (42, 24), (10 * number,) * 3).save(folder / f"{number:05}.jpg")
+    return tmp_path
+
+
+def test_first_release(first):
+    data = SomethingSomething(first, "train", frames=5, size=16)
+    assert data.release == "v1" and data.classes == FIRST["labels"].splitlines()
+    assert [(item.id, item.class_index) for item in data.items] == [("100218", 2), ("24413", 0)]
+    item = data.items[0]
+    assert item.template == item.label == data.classes[2] and item.placeholders == []
+    assert item.path == first / "20bn-something-something-v1" / "100218"
+    frames, index = data[1]
+    assert frames.shape == (5, 16, 16, 3) and index == 0
+    assert np.abs(frames.mean((1, 2, 3)) - [10, 40, 70, 100, 130]).max() < 2
+    assert item.clip(frames=2).frames.shape == (2, 24, 42, 3)
+    chosen = ["Never [seen]", "Holding [something]"]
+    data = SomethingSomething(first, "train", classes=chosen)
+    assert data.classes == chosen
+    assert [(item.id, item.class_index) for item in data.items] == [("24413", 1)]
+
+
+def test_first_release_says_what_is_missing(first):
+    with pytest.raises(FileNotFoundError, match="v1-test-answers.csv is missing"):
+        SomethingSomething(first, "test")
+    answers = first / "something-something-v1-test-answers.csv"
+    answers.write_text("8;Holding something\n9;Turning something upside down\n")
+    assert [item.class_index for item in SomethingSomething(first, "test").items] == [0, 1]
+    shutil.rmtree(first / "20bn-something-something-v1" / "24413")
+    with pytest.raises(FileNotFoundError, match="1 of the 2 videos of train are missing, 24413 "):
+        SomethingSomething(first, "train")
+    train = first / "something-something-v1-train.csv"
+    train.write_text("100218;Holding something\n24413\n")  # cut short
+    with pytest.raises(ValueError, match="lacks the template '' of video 24413"):
+        SomethingSomething(first, "train")
+    train.unlink()
+    with pytest.raises(FileNotFoundError, match="v1-train.csv is missing; looked for"):
+        SomethingSomething(first, "train")
+
+
+def test_two_releases_in_one_folder(root, first):
+    with pytest.raises(ValueError, match="both are there; choose release='v1' or 'v2'"):
+        SomethingSomething(root, "train")
+    with pytest.raises(ValueError, match="'v3' is neither"):
+        SomethingSomething(root, "train", release="v3")
+    for release, clip in {"v1": "100218", "v2": "7"}.items():
+        assert SomethingSomething(root, "train", release=release).items[0].id == clip
+    for path in root.rglob("*labels.*"):
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match="neither .*v1-labels.csv nor .*v2-labels.json"):
+        SomethingSomething(root, "train")
+
+
+def test_annotations_of_the_first_release(root, tmp_path):
+    items = SomethingSomething(root, "train").items
+    write_annotations(tmp_path / "v1", {"train": items, "validation": []}, CLASSES, release="v1")
+    written = {path.name: path.read_text() for path in (tmp_path / "v1" / "labels").iterdir()}
+    assert written == {
+        "something-something-v1-labels.csv": "Opening something\nClosing something\n"
+        "Holding something next to something\n",
+        "something-something-v1-train.csv": "7;Closing something\n"
+        "8;Holding something next to something\n9;Opening something\n",
+        "something-something-v1-validation.csv": "",
+    }

@@ -6,9 +6,9 @@ import time
 import numpy as np
 import pytest
 
-from lib import drawing, miniature, scenes
+from lib import drawing, miniature
 from lib.datasets import SomethingSomething
-from lib.labels import CLASSES_40, REVERSED, fill
+from lib.labels import CLASSES_10, CLASSES_40, REVERSED, fill
 from lib.video import read_clip
 
 TIMES = np.arange(16) / 4
@@ -16,14 +16,14 @@ TIMES = np.arange(16) / 4
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return miniature.write(tmp_path_factory.mktemp("data") / "mini", clips=40, seed=3)
+    return miniature.write(tmp_path_factory.mktemp("data") / "mini", clips=50, seed=3)
 
 
-def test_classes_are_the_articles_and_in_pairs():
-    assert len(CLASSES_40) == len(set(CLASSES_40)) == 40
-    assert len(miniature.CLASSES) >= 12
+def test_classes_are_the_articles():
+    assert miniature.CLASSES == CLASSES_40 and len(set(CLASSES_40)) == 40
+    assert set(CLASSES_10) < set(CLASSES_40)
     assert all(REVERSED[REVERSED[name]] == name for name in REVERSED)
-    assert all(REVERSED[name] in miniature.CLASSES for name in miniature.CLASSES)
+    assert len(REVERSED) == 18
 
 
 def test_captions():
@@ -43,8 +43,8 @@ def test_a_clip_does_not_depend_on_those_drawn_before():
     def draw(index):
         return miniature.draw("test", index, seed=6, times=TIMES[:2]).frames
 
-    first = [draw(index) for index in range(18)]
-    again = [draw(index) for index in reversed(range(18))][::-1]
+    first = [draw(index) for index in range(40)]
+    again = [draw(index) for index in reversed(range(40))][::-1]
     assert all(np.array_equal(a, b) for a, b in zip(first, again))
 
 
@@ -63,33 +63,34 @@ def test_every_class_moves_and_says_where(name):
     else:
         change = (np.diff(drawn.roles.astype(int), axis=0) != 0).mean((1, 2))
     inside = (TIMES[1:] > start) & (TIMES[:-1] < end)
-    assert change[inside].mean() > 1.5 * change[~inside].mean()
+    if inside.all():  # holding and showing go on all through the clip
+        assert change.mean() > 0.002
+    else:
+        assert change[inside].mean() > 1.5 * change[~inside].mean()
 
 
-@pytest.mark.parametrize("name", sorted(scenes._FORWARD))
-def test_a_reversal_is_the_same_scene_backwards(name):
-    script, backwards = scenes.SCRIPTS[name]
-    other, other_backwards = scenes.SCRIPTS[REVERSED[name]]
-    assert script is other and not backwards and other_backwards
+def test_a_clip_is_the_same_at_any_size():
+    small, large = (miniature.draw("test", 26, 4, TIMES, size) for size in (64, (160, 128)))
+    assert small.placeholders == large.placeholders and small.action == large.action
+    assert large.frames.shape == (16, 128, 160, 3) and large.roles.shape == (16, 128, 160)
+    shrunk = large.roles[:, ::2, 16:144:2]  # the wider frame sees more at both sides
+    assert (shrunk == small.roles).mean() > 0.97
 
 
-def test_progress_goes_one_way():
-    assert scenes.smooth(0.2, 0.2, 0.8) == 0 and scenes.smooth(0.9, 0.2, 0.8) == 1
-    assert scenes.smooth(0.5, 0.2, 0.8) == pytest.approx(0.5)
-    assert scenes.smooth(0.0, 0.0, 0.0) == 1
+def test_scenery_can_come_from_another_split():
+    own, other = (miniature.draw("test", 7, 4, TIMES[:4], scenery=s) for s in (None, "train"))
+    assert np.array_equal(own.roles, other.roles) and own.action == other.action
+    assert np.abs(own.frames.astype(int) - other.frames).mean() > 5
 
 
-def test_left_is_left_and_up_is_up():
-    """The scene goes right when the camera turns left, down when it turns up."""
-    rng = np.random.default_rng(0)
-    left = scenes.SCRIPTS["Turning the camera left while filming [something]"][0](rng, "train")
-    up = scenes.SCRIPTS["Turning the camera upwards while filming [something]"][0](rng, "train")
-    assert left.view(1)[0] < left.view(0)[0] - 50
-    assert up.view(1)[1] < up.view(0)[1] - 50  # y points down
+def test_refuses_frames_it_cannot_fill():
+    for size in ((64, 128), (320, 128)):
+        with pytest.raises(ValueError, match="1 to 1.6 times"):
+            miniature.draw("test", 0, size=size)
 
 
 def test_splits_share_nothing():
-    for lots in (drawing.OBJECTS, drawing.TONES):
+    for lots in (drawing.OBJECTS, drawing.BOTTLES, drawing.TONES):
         sets = [set(lots[split]) for split in miniature.SPLITS]
         assert sum(map(len, sets)) == len(set().union(*sets))
     photographs = [drawing.PHOTOS[split].split() for split in miniature.SPLITS]
@@ -98,7 +99,7 @@ def test_splits_share_nothing():
 
 @pytest.mark.parametrize("split", miniature.SPLITS)
 def test_every_drawing_exists_and_has_a_name(split):
-    for emoji in drawing.OBJECTS[split]:
+    for emoji in drawing.OBJECTS[split] + drawing.BOTTLES[split]:
         assert drawing.drawing(emoji).mode == "RGBA" and drawing.name(emoji)
     for hand in drawing.HANDS:
         for tone in drawing.TONES[split]:
@@ -108,7 +109,8 @@ def test_every_drawing_exists_and_has_a_name(split):
 def test_render_by_hand():
     red = drawing.Image.new("RGBA", (2, 2), (255, 0, 0, 255))
     layer = drawing.Layer(red, drawing.affine(1, 2), drawing.OBJECT)
-    frame, roles = drawing.render([layer], drawing.affine(0, 0), 6)
+    picture, roles = drawing.render([layer], drawing.affine(0, 0), (6, 6))
+    frame = np.asarray(picture)
     rows, columns = np.nonzero(roles == drawing.OBJECT)
     assert set(rows) == {2, 3} and set(columns) == {1, 2}
     assert frame[2, 1].tolist() == [255, 0, 0] and frame[0, 0].tolist() == [0, 0, 0]
@@ -116,7 +118,7 @@ def test_render_by_hand():
 
 def test_written_in_the_datasets_layout(root):
     sizes = {split: len(SomethingSomething(root, split)) for split in miniature.SPLITS}
-    assert sizes == {"train": 32, "validation": 4, "test": 4}
+    assert sizes == {"train": 40, "validation": 5, "test": 5}
     dataset = SomethingSomething(root, "train", size=128)
     assert dataset.classes == miniature.CLASSES
     item = dataset.items[3]
@@ -143,7 +145,7 @@ def test_goes_on_where_it_stopped(root):
     stamp, content = kept.stat().st_mtime_ns, lost.read_bytes()
     lost.unlink()
     time.sleep(0.01)
-    miniature.write(root, clips=40, seed=3)
+    miniature.write(root, clips=50, seed=3)
     assert kept.stat().st_mtime_ns == stamp
     assert lost.read_bytes() == content
     assert not list(root.rglob("*.part*"))
@@ -151,7 +153,7 @@ def test_goes_on_where_it_stopped(root):
 
 def test_another_dataset_is_not_mixed_in(root):
     with pytest.raises(ValueError, match="remove it or name another folder"):
-        miniature.write(root, clips=40, seed=4)
+        miniature.write(root, clips=50, seed=4)
     assert json.loads((root / "miniature.json").read_text())["seed"] == 3
 
 
@@ -160,3 +162,69 @@ def test_says_what_is_missing(tmp_path):
         miniature.read_truth(tmp_path, "100000")
     with pytest.raises(ValueError, match="train, validation, test"):
         miniature.draw("tset", 0)
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory):
+    """The same wide clips in the layouts of both releases."""
+    folder = tmp_path_factory.mktemp("twins")
+    setting = dict(clips=10, seed=5, size=(96, 64), workers=2)
+    return {name: miniature.write(folder / name, layout=name, **setting) for name in ("v1", "v2")}
+
+
+@pytest.mark.parametrize("split", miniature.SPLITS)
+def test_both_layouts_hold_the_same_clips(twins, split):
+    first, second = (SomethingSomething(twins[name], split) for name in ("v1", "v2"))
+    assert (first.release, second.release) == ("v1", "v2")
+    assert first.classes == [name.replace("[", "").replace("]", "") for name in second.classes]
+    for a, b in zip(first.items, second.items, strict=True):
+        assert (a.id, a.class_index) == (b.id, b.class_index)
+        assert a.label == a.template == first.classes[b.class_index] and a.placeholders == []
+        truth = miniature.read_truth(twins["v1"], a.id)
+        assert np.array_equal(truth.roles, miniature.read_truth(twins["v2"], b.id).roles)
+        assert truth.roles.shape == (48, 64, 96)
+        a, b = a.clip(), b.clip()
+        assert a.frames.shape == b.frames.shape == (16, 64, 96, 3)
+        assert np.allclose(a.times, b.times, atol=0.001)
+        assert np.abs(a.frames.astype(int) - b.frames).mean() < 8  # what JPEG and VP9 take away
+
+
+def test_first_layout_is_to_the_letter_and_goes_on(twins):
+    root, clip_id = twins["v1"], miniature.identity("test", 0)
+    folder = root / "20bn-something-something-v1"
+    names = [f"{number:05}.jpg" for number in range(1, 49)]
+    assert sorted(path.name for path in (folder / clip_id).iterdir()) == names
+    assert len(list(folder.iterdir())) == 10 and not (root / "videos").exists()
+    picture = (folder / clip_id / names[0]).read_bytes()
+    (root / "truth" / f"{clip_id}.npz").unlink()
+    (folder / clip_id / names[0]).unlink()
+    labels = root / "labels" / "something-something-v1-labels.csv"
+    labels.unlink()
+    miniature.write(root, clips=10, seed=5, size=(96, 64), layout="v1")
+    assert (folder / clip_id / names[0]).read_bytes() == picture
+    assert labels.is_file() and not list(root.rglob("*.part*"))
+    with pytest.raises(ValueError, match="remove it or name another folder"):
+        miniature.write(root, clips=10, seed=5, size=(96, 64), layout="v2")
+    assert json.loads((root / "miniature.json").read_text())["size"] == [96, 64]
+
+
+def test_sizes_and_layouts_that_cannot_be(tmp_path, monkeypatch, capsys):
+    for size in (31, 241, (64, 96), (160, 64), (400, 240)):
+        with pytest.raises(ValueError, match=r"32x32 to 320x240 pixels"):
+            miniature.write(tmp_path / "mini", size=size)
+    with pytest.raises(ValueError, match="'v3': choose one of v1, v2"):
+        miniature.write(tmp_path / "mini", layout="v3")
+    assert not (tmp_path / "mini").exists()
+    assert miniature._size("128") == (128, 128) and miniature._size("320x240") == (320, 240)
+    monkeypatch.setattr("sys.argv", ["miniature", str(tmp_path / "mini"), "--size", "12 by 9"])
+    with pytest.raises(SystemExit):
+        miniature.main()
+    assert "'12 by 9': write a side or both, as 128 or 320x240" in capsys.readouterr().err
+
+
+def test_small_pictures_do_not_alias():
+    """A fine chequered picture shown at a fifth of its size is grey, not a pattern."""
+    squares = np.indices((100, 100)).sum(0) % 2 * 255
+    picture = drawing.Image.fromarray(squares.astype(np.uint8)).convert("RGB")
+    shown, _ = drawing.place(picture, drawing.affine(0, 0, 0.2), (20, 20))
+    assert 120 < np.asarray(shown).min() and np.asarray(shown).max() < 135

@@ -3,8 +3,17 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
-from lib.video import Clip, VideoError, read_clip, square, write_video
+from lib.video import (
+    Clip,
+    VideoError,
+    read_clip,
+    read_frames,
+    square,
+    write_frames,
+    write_video,
+)
 
 STEP = 5  # grey levels between a numbered frame and the next
 
@@ -229,3 +238,71 @@ def test_odd_sides(tmp_path):
     for suffix, shape in ((".mp4", (34, 46)), (".webm", (33, 45)), (".gif", (33, 45))):
         write_video(tmp_path / f"odd{suffix}", numbered(3, 33, 45), 12)
         assert read_clip(tmp_path / f"odd{suffix}").frames.shape == (16, *shape, 3)
+
+
+@pytest.mark.parametrize("wanted", [{}, {"start": 1.6}, {"frames": 7, "fps": 5, "size": 24}])
+@pytest.mark.parametrize(("count", "rate"), [(7, 12), (100, 12), (30, 8)])
+def test_frames_in_a_folder_are_sampled_as_a_video(tmp_path, count, rate, wanted):
+    write_frames(tmp_path / "31", numbered(count))
+    write_video(tmp_path / "31.mp4", numbered(count), rate)
+    try:
+        video = read_clip(tmp_path / "31.mp4", **wanted)
+    except VideoError as error:  # a start behind the end
+        with pytest.raises(VideoError, match=r"31: ends at 0.58 s; choose a start below"):
+            read_frames(tmp_path / "31", rate=rate, **wanted)
+        assert "ends at 0.58 s" in str(error)
+        return
+    clip = read_frames(tmp_path / "31", rate=rate, **wanted)
+    assert numbers(clip) == numbers(video) and clip.frames.shape == video.frames.shape
+    assert clip.frames.dtype == np.uint8 and clip.times.dtype == np.float64
+    np.testing.assert_allclose(clip.times, video.times, atol=0.001)
+
+
+def test_only_the_frames_shown_are_decoded(tmp_path):
+    write_frames(tmp_path / "31", numbered(48))
+    for number in {*range(1, 49)} - {*range(1, 49, 3)}:
+        (tmp_path / "31" / f"{number:05}.jpg").write_bytes(b"no JPEG")
+    (tmp_path / "31" / "Thumbs.db").touch()
+    Image.new("L", (48, 32), 90).save(tmp_path / "31" / "00004.jpg")  # grey, without colours
+    assert numbers(read_frames(tmp_path / "31"))[:4] == [0, 18, 6, 9]
+
+
+def test_folders_that_are_no_frames(tmp_path):
+    with pytest.raises(VideoError, match="31: no such folder.*unpack"):
+        read_frames(tmp_path / "31")
+    (tmp_path / "31").mkdir()
+    with pytest.raises(VideoError, match="31: no frames 00001.jpg.*unpack"):
+        read_frames(tmp_path / "31")
+    write_frames(tmp_path / "32", numbered(8))
+    third = tmp_path / "32" / "00004.jpg"
+    third.write_bytes(third.read_bytes()[:-200])
+    with pytest.raises(VideoError, match="00004.jpg: not a JPEG, or damaged.*copy"):
+        read_frames(tmp_path / "32")
+    Image.new("RGB", (20, 20)).save(third)
+    with pytest.raises(VideoError, match="32: changes its frame size.* size="):
+        read_frames(tmp_path / "32")
+    assert read_frames(tmp_path / "32", size=16).frames.shape == (16, 16, 16, 3)
+    third.unlink()
+    with pytest.raises(VideoError, match="00004.jpg: missing, though 00008.jpg is there"):
+        read_frames(tmp_path / "32")
+    for wrong in ({"frames": 0}, {"fps": 0}, {"start": -1}, {"size": 0}, {"rate": 0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            read_frames(tmp_path / "32", **wrong)
+
+
+def test_write_frames_leaves_a_whole_folder_or_none(tmp_path, monkeypatch):
+    with pytest.raises(VideoError, match="clip: cannot be written"):
+        write_frames(tmp_path / "nowhere" / "clip", numbered(2))
+    with pytest.raises(ValueError, match="uint8"):
+        write_frames(tmp_path / "clip", numbered(2) / 255)
+    (tmp_path / "clip.part").mkdir()
+    (tmp_path / "clip.part" / "00009.jpg").touch()  # what a run that was killed leaves
+    write_frames(tmp_path / "clip", numbered(2))
+    names = ["00001.jpg", "00002.jpg"]
+    assert sorted(path.name for path in (tmp_path / "clip").iterdir()) == names
+    with pytest.raises(VideoError, match="clip: exists already"):
+        write_frames(tmp_path / "clip", numbered(2))
+    monkeypatch.setattr("lib.video.os.replace", _refuse)
+    with pytest.raises(VideoError, match="other: cannot be written"):
+        write_frames(tmp_path / "other", numbered(2))
+    assert list(tmp_path.iterdir()) == [tmp_path / "clip"]
