@@ -1,0 +1,85 @@
+// <clip-gallery>: short silent clips that play while they are on screen. Printed by lib/gallery.py.
+//
+// Nothing moves by itself for readers who asked for less motion. One button plays or pauses all of
+// them; a click, Enter or the space bar on a clip plays or pauses that one.
+(() => {
+  const TAG = "clip-gallery";
+  if (customElements.get(TAG)) return; // every output prints this script; the first one counts
+
+  const STYLE = `
+    clip-gallery { display: grid; gap: .75rem .6rem; margin: .5rem 0; color-scheme: light dark;
+      grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); }
+    clip-gallery figure { margin: 0; }
+    clip-gallery video { display: block; width: 100%; height: auto; border-radius: 6px;
+      cursor: pointer; }
+    clip-gallery video:focus-visible { outline: 3px solid #0a72c4; outline-offset: 2px; }
+    clip-gallery figcaption { font-size: .75rem; line-height: 1.3; margin-top: .25rem;
+      text-align: start; }
+    clip-gallery > button { grid-column: 1 / -1; justify-self: start; font: inherit;
+      padding: .25rem .75rem; border: 1px solid #767b85; border-radius: 6px; cursor: pointer;
+      background: transparent; color: inherit; }
+    .text_html:has(clip-gallery) { background: none !important; color: inherit !important;
+      padding: 0 !important; }`;
+
+  class ClipGallery extends HTMLElement {
+    #all = document.createElement("button");
+    #playing = !matchMedia("(prefers-reduced-motion: reduce)").matches;
+    #seen = new Set();
+    #watch = new IntersectionObserver(entries => {
+      for (const { target, isIntersecting } of entries) {
+        this.#seen[isIntersecting ? "add" : "delete"](target);
+        this.#play(target, this.#playing && isIntersecting);
+      }
+    });
+
+    connectedCallback() {
+      // The element may be met before its clips are read.
+      if (document.readyState === "loading") {
+        addEventListener("DOMContentLoaded", () => this.#start(), { once: true });
+      } else {
+        queueMicrotask(() => this.#start());
+      }
+    }
+
+    #start() {
+      if (this.#all.isConnected) return;
+      this.#all.type = "button";
+      this.#all.addEventListener("click", () => {
+        this.#playing = !this.#playing;
+        this.#seen.forEach(video => this.#play(video, this.#playing));
+        this.#label();
+      });
+      this.#label();
+      this.prepend(this.#all);
+      for (const video of this.querySelectorAll("video")) {
+        video.removeAttribute("controls");
+        video.muted = true; // the attribute does not count for elements made by a script
+        video.tabIndex = 0;
+        video.setAttribute("role", "button");
+        video.setAttribute("data-lm-suppress-shortcuts", ""); // else JupyterLab takes the keys
+        video.addEventListener("click", () => this.#play(video, video.paused));
+        video.addEventListener("keydown", event => {
+          if (event.key !== "Enter" && event.key !== " ") return;
+          event.preventDefault();
+          this.#play(video, video.paused);
+        });
+        this.#watch.observe(video);
+      }
+    }
+
+    #label() {
+      this.#all.textContent = this.#playing ? "Pause all" : "Play all";
+    }
+
+    #play(video, on) {
+      video.setAttribute("aria-pressed", String(on));
+      if (on) video.play().catch(() => video.setAttribute("aria-pressed", "false"));
+      else video.pause();
+    }
+  }
+
+  const style = new CSSStyleSheet();
+  style.replaceSync(STYLE);
+  document.adoptedStyleSheets.push(style);
+  customElements.define(TAG, ClipGallery);
+})();
