@@ -59,6 +59,32 @@ class Results:
         asked = right & (twin[self.labels] >= 0)
         return float((self.logits["reversed"].argmax(1) == twin[self.labels])[asked].mean())
 
+    def recall(self) -> dict[str, float]:
+        """Of each class's clips, the share named rightly; classes without a clip are left out."""
+        counts = self.confusion()
+        return {
+            name: float(row[k] / row.sum())
+            for k, (name, row) in enumerate(zip(self.classes, counts))
+            if row.sum()
+        }
+
+    def mistakes(self, most: int = 10) -> list[tuple[str, str, int]]:
+        """The commonest mistakes: (true class, predicted class, clips), the commonest first."""
+        counts = self.confusion()
+        np.fill_diagonal(counts, 0)
+        places = np.argsort(-counts, axis=None, kind="stable")[:most]
+        pairs = [np.unravel_index(place, counts.shape) for place in places]
+        return [
+            (self.classes[i], self.classes[j], int(counts[i, j])) for i, j in pairs if counts[i, j]
+        ]
+
+    def cases(self) -> dict[str, np.ndarray]:
+        """Clip indices as the article groups its examples, here by rule: the true class comes
+        first (positive), second (medium) or later (negative); the surest first."""
+        rank, surest = self.rank(), np.argsort(-self.probabilities().max(1), kind="stable")
+        groups = dict(positive=rank == 0, medium=rank == 1, negative=rank > 1)
+        return {name: surest[chosen[surest]] for name, chosen in groups.items()}
+
     def probabilities(self) -> np.ndarray:
         """Softmax of the forward logits (N, K)."""
         return torch.from_numpy(self.logits["forward"]).softmax(1).numpy()
@@ -141,7 +167,28 @@ def report(results: Results) -> dict:
         shuffled=results.accuracy("shuffled"),
         still=results.accuracy("still"),
     )
-    return {name: round(value, 3) for name, value in figures.items()}
+    rounded = {name: round(value, 3) for name, value in figures.items()}
+    recall = {name: round(share, 3) for name, share in results.recall().items()}
+    return rounded | dict(recall=recall, mistakes=results.mistakes())
+
+
+def novelty(network: nn.Module, clips: int, seed: int) -> dict[str, dict[str, float]]:
+    """Accuracy on drawn clips by what in them is new: objects and hands, backgrounds, both, or
+    neither (then only the clip itself is new)."""
+    lots = {
+        "nothing": ("train", "train"),
+        "objects": ("test", "train"),
+        "backgrounds": ("train", "test"),
+        "both": ("test", "test"),
+    }
+    figures = {}
+    for new, (split, scenery) in lots.items():
+        drawn = Fresh(split, clips, seed, network.preprocess.size, scenery=scenery)
+        results = evaluate(network, drawn, ("forward",))
+        low, high = results.interval()
+        accuracies = dict(clips=clips, top1=results.accuracy(), top1_low=low, top1_high=high)
+        figures[new] = {name: round(value, 3) for name, value in accuracies.items()}
+    return figures
 
 
 def main() -> None:
@@ -151,23 +198,28 @@ def main() -> None:
         "objects, hands and backgrounds it has never seen.",
     )
     parser.add_argument("--weights", type=Path, default=networks.WEIGHTS)
-    parser.add_argument("--clips", type=int, default=540)
+    parser.add_argument("--clips", type=int, default=600)
     parser.add_argument("--seed", type=int, default=7, help="another seed draws other clips")
-    parser.add_argument("--single", action="store_true", help="a network trained on single frames")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--single", action="store_true", help="a network trained on single frames")
+    only.add_argument("--novelty", action="store_true", help="apart by what is new in the clips")
     parser.add_argument("--output-stride", type=int, default=16, choices=(16, 32))
     parser.add_argument("--record", type=Path, help="JSON file to put the figures in")
     args = parser.parse_args()
     network = networks.load(args.weights, args.output_stride)
-    clips = Fresh("test", args.clips, args.seed)
+    clips = Fresh("test", args.clips, args.seed, network.preprocess.size)
     if args.single:
+        part = "single_frame"
         figures = {name: round(x, 3) for name, x in frame_by_frame(network, clips).items()}
+    elif args.novelty:
+        part, figures = "novelty", novelty(network, args.clips, args.seed)
     else:
-        figures = report(evaluate(network, clips))
+        part, figures = "test", report(evaluate(network, clips))
     figures["command"] = shlex.join(["python", "-m", "lib.evaluation", *sys.argv[1:]])
     print(json.dumps(figures, indent=1))
     if args.record:
         record = json.loads(args.record.read_text()) if args.record.is_file() else {}
-        record["single_frame" if args.single else "test"] = figures
+        record[part] = figures
         args.record.write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -52,7 +52,7 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class Profile:
-    """How a network is made. `where` is a rule of `inflate` or "late": see `late`."""
+    """How a network is made. `where` is a rule of `inflate`, or one of this module: `RULES`."""
 
     backbone: str
     size: int
@@ -70,6 +70,14 @@ PROFILES = {
 def late(name: str, conv: nn.Conv2d) -> bool:
     """The convolutions that widen a block, in EfficientNet's last two stages: where motion pays."""
     return name.startswith(("blocks.5.", "blocks.6.")) and name.endswith("conv_pw")
+
+
+def upper(name: str, conv: nn.Conv2d) -> bool:
+    """Every convolution of EfficientNet's last two stages and of its head."""
+    return name.startswith(("blocks.5.", "blocks.6.", "conv_head"))
+
+
+RULES = {"late": late, "upper": upper}
 
 
 def efficientnet_lite0(output_stride: int = 32, imagenet: bool = True) -> nn.Module:
@@ -136,7 +144,7 @@ def build(
     nn.init.normal_(head.weight, std=0.01)
     nn.init.zeros_(head.bias)
     setattr(net2d, head_name, head)
-    where = late if profile.where == "late" else profile.where
+    where = RULES.get(profile.where, profile.where)
     network = inflate(net2d, profile.kernel, profile.init, where)
     network.classes, network.profile = list(classes), profile
     network.preprocess = Preprocess(profile.size, *NORMALISATION[profile.backbone])

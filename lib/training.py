@@ -50,11 +50,20 @@ Features = tuple[Tensor, Tensor]  # (N, C, T, h, w) float16, labels (N,)
 class Fresh(Dataset):
     """Miniature clips drawn in memory, never the same twice: `clips` of them for each epoch.
 
-    Items are (frames (16, size, size, 3) uint8, class index).
+    Items are (frames (16, size, size, 3) uint8, class index). `scenery`: as in `miniature.draw`.
     """
 
-    def __init__(self, split: str, clips: int, seed: int = 0, size: int = 128, first: int = 0):
+    def __init__(
+        self,
+        split: str,
+        clips: int,
+        seed: int = 0,
+        size: int = 128,
+        first: int = 0,
+        scenery: str | None = None,
+    ):
         self.split, self.clips, self.seed, self.size, self.first = split, clips, seed, size, first
+        self.scenery = scenery
 
     def __len__(self) -> int:
         return self.clips
@@ -63,12 +72,16 @@ class Fresh(Dataset):
         from lib import miniature
 
         times = np.arange(16) / 4
-        drawn = miniature.draw(self.split, self.first + i, self.seed, times, self.size)
+        drawn = miniature.draw(
+            self.split, self.first + i, self.seed, times, self.size, scenery=self.scenery
+        )
         return drawn.frames, drawn.class_index
 
     def epoch(self, number: int) -> "Fresh":
         """The next clips in the endless row."""
-        return Fresh(self.split, self.clips, self.seed, self.size, number * self.clips)
+        return Fresh(
+            self.split, self.clips, self.seed, self.size, number * self.clips, self.scenery
+        )
 
 
 def loader(dataset: Dataset, settings: Settings) -> DataLoader:
@@ -252,8 +265,8 @@ def main() -> None:
         description="Train on freshly drawn miniature clips and write the weights of the package.",
     )
     parser.add_argument("--profile", choices=networks.PROFILES, default="default")
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--clips", type=int, default=2400, help="clips drawn for each epoch")
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--clips", type=int, default=2000, help="clips drawn for each epoch")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--frames", type=int, choices=(1, 16), default=16, help="1: the baseline")
@@ -278,7 +291,7 @@ def main() -> None:
     log = train(
         network,
         Fresh("train", args.clips, 1000 + args.seed, network.preprocess.size),
-        Fresh("validation", 10 * len(CLASSES), 1000 + args.seed, network.preprocess.size),
+        Fresh("validation", 8 * len(CLASSES), 1000 + args.seed, network.preprocess.size),
         settings,
         folder,
     )
@@ -289,12 +302,16 @@ def main() -> None:
         clips_drawn=args.epochs * args.clips,
         data="miniature Something-Something, drawn afresh for every epoch",
         hardware=hardware(device),
-        versions={name: version(name) for name in ("torch", "torchvision", "timm", "numpy")},
+        versions=versions(),
         epochs=log,
     )
     path = args.weights.with_suffix(".json")
     path.write_text(json.dumps(record, indent=1) + "\n")
     print(f"wrote {args.weights} and {path}")
+
+
+def versions() -> dict[str, str]:
+    return {name: version(name) for name in ("torch", "torchvision", "timm", "numpy")}
 
 
 def hardware(device: str) -> str:
