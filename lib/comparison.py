@@ -1,0 +1,115 @@
+"""Is the article's recipe worth it? Ways to start a video network, side by side at equal budget.
+
+`python -m lib.comparison` trains each start on the same clips, as often, with the same schedule and
+three seeds, and records their accuracy on the same test clips. A run that was stopped goes on.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch.utils.data import Subset
+from tqdm import tqdm
+
+from lib import networks, training
+from lib.miniature import CLASSES
+from lib.networks import PROFILES, Profile
+from lib.training import Fresh, Settings
+
+RESULTS = Path("book/results/starts.json")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the weights come from, and which convolutions grow in time, how far."""
+
+    name: str
+    where: str
+    init: str = "centre"
+    kernel: int = 3
+    imagenet: bool = True
+
+    def profile(self, size: int) -> Profile:
+        changed = dict(size=size, where=self.where, init=self.init, kernel=self.kernel)
+        return replace(PROFILES["default"], **changed)
+
+
+STARTS = (
+    Start("from scratch", "late", imagenet=False),
+    Start("ImageNet, average of 2D frames", "late", kernel=1),
+    Start("ImageNet, inflated, mean start", "upper", "mean"),
+    Start("ImageNet, inflated, centre start", "upper"),
+    Start("ImageNet, centre start, in some places", "late"),
+)
+
+
+def run(start: Start, seed: int, clips: int, tests: int, settings: Settings, size: int) -> dict:
+    """Train one start with one seed; its accuracy on the test clips, and what it took.
+
+    Without a GPU the stages below the inflated ones keep their ImageNet weights. A network from
+    scratch has none to keep: all of it is trained.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(seed)
+    network = networks.build(start.profile(size), CLASSES, imagenet=start.imagenet).to(device)
+    settings = replace(settings, seed=seed, whole=device == "cuda" or not start.imagenet)
+    drawn = Subset(Fresh("train", clips, 500 + seed, size), range(clips))  # the same every epoch
+    test = Subset(Fresh("test", tests, 500, size), range(tests))
+    begun = time.time()
+    log = training.train(network, drawn, test, settings)
+    return dict(
+        start=start.name,
+        seed=seed,
+        top1=log[-1]["val_top1"],
+        train_top1=log[-1]["top1"],
+        trained_parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
+        seconds=round(time.time() - begun),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.comparison",
+        description="Train from scratch, as a 2D network, and inflated in several ways, at equal "
+        "budget; record the accuracies.",
+    )
+    parser.add_argument("--clips", type=int, default=3000, help="training clips (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--tests", type=int, default=400, help="test clips (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--size", type=int, default=96, help="side of the frames (%(default)s)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--record", type=Path, default=RESULTS)
+    args = parser.parse_args()
+
+    settings = Settings(epochs=args.epochs, workers=args.workers)
+    budget = dict(clips=args.clips, tests=args.tests, size=args.size, settings=asdict(settings))
+    budget["settings"].pop("workers")
+    record = json.loads(args.record.read_text()) if args.record.is_file() else {"budget": budget}
+    if record["budget"] != budget:
+        parser.exit(2, f"{args.record} holds another budget: remove it or name another file\n")
+    record |= dict(
+        command=shlex.join(["python", "-m", "lib.comparison", *sys.argv[1:]]),
+        hardware=training.hardware("cuda" if torch.cuda.is_available() else "cpu"),
+        versions=training.versions(),
+    )
+    rows = record.setdefault("runs", [])
+    done = {(row["start"], row["seed"]) for row in rows}
+    jobs = [(start, seed) for seed in range(args.seeds) for start in STARTS]
+    for start, seed in tqdm([job for job in jobs if (job[0].name, job[1]) not in done], unit="run"):
+        rows.append(run(start, seed, args.clips, args.tests, settings, args.size))
+        tqdm.write(json.dumps(rows[-1]))
+        args.record.parent.mkdir(parents=True, exist_ok=True)
+        part = args.record.with_suffix(".part")
+        part.write_text(json.dumps(record, indent=1) + "\n")
+        os.replace(part, args.record)
+
+
+if __name__ == "__main__":
+    main()
