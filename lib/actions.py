@@ -215,7 +215,7 @@ def showing_photo(rng: Generator, split: str) -> Scene:
     size = (rng.uniform(44, 56), rng.uniform(40, 54))
     width, height = (int(FINE * side) for side in size)
     picture = drawing.background(rng, split, max(width, height)).crop((0, 0, width, height))
-    figure = subject.sprite.image.copy()
+    figure = subject.sprite.image.convert("RGBA")
     figure.thumbnail((0.6 * width, 0.6 * height))
     picture.paste(figure, ((width - figure.width) // 2, (height - figure.height) // 2), figure)
     rim = int(3 * FINE)
