@@ -8,6 +8,7 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,12 @@ class Results:
         hits = int((self.logits[order].argmax(1) == self.labels).sum())
         ci = binomtest(hits, len(self.labels)).proportion_ci(method="wilson")
         return float(ci.low), float(ci.high)
+
+    def only(self, classes: Iterable[str]) -> "Results":
+        """The same for the clips of some classes."""
+        wanted = np.isin(self.labels, [self.classes.index(name) for name in classes])
+        logits = {order: values[wanted] for order, values in self.logits.items()}
+        return Results(logits, self.labels[wanted], self.classes)
 
     def confusion(self) -> np.ndarray:
         """Counts (K, K): rows are true classes, columns the most probable ones."""

@@ -151,6 +151,13 @@ def build(
     return network
 
 
+def at_stride(network: nn.Module, output_stride: int) -> nn.Module:
+    """A network of `build` with the same weights and finer or coarser maps."""
+    other = build(network.profile, network.classes, output_stride, imagenet=False)
+    other.load_state_dict(network.state_dict())
+    return other.to(next(network.parameters()).device).train(network.training)
+
+
 def fast_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 convolutions beat float32 ones here: on GPUs, and CPUs with instructions."""
     if device.type != "cpu":

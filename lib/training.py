@@ -12,7 +12,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -267,6 +267,9 @@ def main() -> None:
     parser.add_argument("--profile", choices=networks.PROFILES, default="default")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--clips", type=int, default=2000, help="clips drawn for each epoch")
+    parser.add_argument(
+        "--finish", type=int, default=1000, help="last clips, at finer maps (%(default)s)"
+    )
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--frames", type=int, choices=(1, 16), default=16, help="1: the baseline")
@@ -278,6 +281,7 @@ def main() -> None:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = networks.build(args.profile, CLASSES).to(device)
+    size = network.preprocess.size
     settings = Settings(
         epochs=args.epochs,
         batch=args.batch,
@@ -288,22 +292,27 @@ def main() -> None:
         seed=args.seed,
     )
     folder = args.folder or Path("runs") / args.profile
+    validation = Fresh("validation", 8 * len(CLASSES), 1000 + args.seed, size)
     log = train(
-        network,
-        Fresh("train", args.clips, 1000 + args.seed, network.preprocess.size),
-        Fresh("validation", 8 * len(CLASSES), 1000 + args.seed, network.preprocess.size),
-        settings,
-        folder,
+        network, Fresh("train", args.clips, 1000 + args.seed, size), validation, settings, folder
     )
+    finish = []
+    if args.finish:  # at the resolution of `networks.load`: dear, so only a little of it
+        network = networks.at_stride(network, 16)
+        last = replace(settings, epochs=1, lr=args.lr / 4)
+        fresh = Fresh("train", args.finish, 2000 + args.seed, size)
+        finish = train(network, fresh, validation, last, folder / "finish")
     networks.save(network, args.weights)
     record = dict(
         command=shlex.join(["python", "-m", "lib.training", *sys.argv[1:]]),
         settings=asdict(settings),
-        clips_drawn=args.epochs * args.clips,
+        clips_per_epoch=args.clips,
+        clips_drawn=args.epochs * args.clips + args.finish,
         data="miniature Something-Something, drawn afresh for every epoch",
         hardware=hardware(device),
         versions=versions(),
         epochs=log,
+        finish=finish,
     )
     path = args.weights.with_suffix(".json")
     path.write_text(json.dumps(record, indent=1) + "\n")

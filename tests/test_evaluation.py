@@ -50,6 +50,12 @@ def test_cases_by_rule():
     }
 
 
+def test_some_classes_only(results):
+    some = results.only(CLASSES[:2])
+    assert some.labels.tolist() == [0, 1, 1] and some.classes == CLASSES
+    assert some.accuracy() == pytest.approx(2 / 3) and some.accuracy("reversed") == 2 / 3
+
+
 def test_recall_and_mistakes_by_hand(results):
     assert results.recall() == {CLASSES[0]: 1, CLASSES[1]: 0.5, CLASSES[2]: 1}
     assert results.mistakes() == [(CLASSES[1], CLASSES[0], 1)]
