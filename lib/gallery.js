@@ -9,12 +9,13 @@
   const STYLE = `
     clip-gallery { display: grid; gap: .75rem .6rem; margin: .5rem 0; color-scheme: light dark;
       grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); }
-    clip-gallery figure { margin: 0; }
+    clip-gallery figure { margin: 0; padding: 0; color: inherit; }
     clip-gallery video { display: block; width: 100%; height: auto; border-radius: 6px;
       cursor: pointer; }
     clip-gallery video:focus-visible { outline: 3px solid #0a72c4; outline-offset: 2px; }
-    clip-gallery figcaption { font-size: .75rem; line-height: 1.3; margin-top: .25rem;
-      text-align: start; }
+    clip-gallery figure figcaption { font-size: .75rem;
+      font-weight: 400; line-height: 1.3; padding: 0;
+      margin: .25rem 0 0; text-align: start; color: inherit; opacity: 1; }
     clip-gallery > button { grid-column: 1 / -1; justify-self: start; font: inherit;
       padding: .25rem .75rem; border: 1px solid #767b85; border-radius: 6px; cursor: pointer;
       background: transparent; color: inherit; }
