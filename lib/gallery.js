@@ -13,9 +13,8 @@
     clip-gallery video { display: block; width: 100%; height: auto; border-radius: 6px;
       cursor: pointer; }
     clip-gallery video:focus-visible { outline: 3px solid #0a72c4; outline-offset: 2px; }
-    clip-gallery figure figcaption { font-size: .75rem;
-      font-weight: 400; line-height: 1.3; padding: 0;
-      margin: .25rem 0 0; text-align: start; color: inherit; opacity: 1; }
+    clip-gallery figure figcaption { font-size: .75rem; font-weight: 400; line-height: 1.3;
+      margin: .25rem 0 0; padding: 0; text-align: start; color: inherit; }
     clip-gallery > button { grid-column: 1 / -1; justify-self: start; font: inherit;
       padding: .25rem .75rem; border: 1px solid #767b85; border-radius: 6px; cursor: pointer;
       background: transparent; color: inherit; }
