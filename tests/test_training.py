@@ -129,7 +129,7 @@ def test_the_whole_network_can_be_trained():
 
 
 def test_fresh_clips_are_never_the_same_twice():
-    fresh = training.Fresh("train", 18, seed=0)
+    fresh = training.Fresh("train", 40, seed=0)
     one, two = fresh.epoch(0)[3], fresh.epoch(1)[3]
     assert one[1] == two[1] and not np.array_equal(one[0], two[0])
     assert one[0].shape == (16, 128, 128, 3)
