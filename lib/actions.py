@@ -29,6 +29,7 @@ from lib.scenes import (
     shaded,
     sheet,
     smooth,
+    steady,
     svg,
     unit,
     visit,
@@ -114,7 +115,7 @@ def putting_into(rng: Generator, split: str) -> Scene:
     def layers(u):  # until it is above the opening, the thing is in front
         if u < 0.4:
             return vessel.layers(*mouth) + between(u)
-        return vessel.layers(*mouth, between=between, u=u)
+        return vessel.layers(*mouth, content=between(u))
 
     return Scene(layers, [thing.name, vessel.name], [tuple(mouth), (mouth[0], mouth[1] + 30)])
 
@@ -379,7 +380,7 @@ def pretending_to_take(rng: Generator, split: str) -> Scene:
 
     busy = [tuple(mouth), (mouth[0], mouth[1] + 30)]
     return Scene(
-        lambda u: vessel.layers(*mouth, between=between, u=u), [thing.name, vessel.name], busy
+        lambda u: vessel.layers(*mouth, content=between(u)), [thing.name, vessel.name], busy
     )
 
 
@@ -394,10 +395,10 @@ def dropping(rng: Generator, split: str) -> Scene:
     hop, spin = rng.uniform(0, 0.25), rng.normal(0, 1.0)
 
     def layers(u):
-        s = min(max((u - release) / fall, 0.0), 1.0)
+        s = steady(u, release, fall)
         y = top + (floor - top) * bounced(s, hop)
         away = absence(u, enter, 0.75)
-        slid = -160 * (1 - smooth(u, 0, enter)) * hand.direction  # the thing comes with the hand
+        slid = -160 * absence(u, enter, 1.0) * hand.direction  # the thing comes with the hand
         tips = hand.grip(x, top, thing.size) - 5 * smooth(u, release, release + 0.1) * (
             hand.direction
         )
@@ -426,7 +427,7 @@ def throwing_against(rng: Generator, split: str) -> Scene:
     back, fall = rng.uniform(8, 26), rng.uniform(50, 80)
 
     def layers(u):
-        s, after = thrown(u, release, flight), max(u - release - flight, 0.0)
+        s, after = steady(u, release, flight), max(u - release - flight, 0.0)
         swing = -14 * side * np.sin(PI * smooth(u, 0.1, release))  # drawn back, then forth
         x, y = start + [swing, 0] + s * (hit - start)
         y -= 40 * s * (1 - s)
@@ -441,11 +442,6 @@ def throwing_against(rng: Generator, split: str) -> Scene:
         )
 
     return Scene(layers, [thing.name, target.name], [tuple(goal), tuple(start), tuple(hit)])
-
-
-def thrown(u: float, release: float, flight: float) -> float:
-    """How far a thing has flown, at a steady speed."""
-    return min(max((u - release) / flight, 0.0), 1.0)
 
 
 def pouring(rng: Generator, split: str) -> Scene:
@@ -476,7 +472,7 @@ def pouring(rng: Generator, split: str) -> Scene:
         bottom = rim[1] + 6 if vessel else floor
         drops = stream(bottom - y, flow, gone, u, juice)
         falling = Layer(drops, affine(x + side * 3, y, 1 / FINE, 0, (6 * FINE, 0)), OBJECT)
-        below = vessel.layers(*rim, between=lambda u: [falling]) if vessel else [falling]
+        below = vessel.layers(*rim, content=[falling]) if vessel else [falling]
         held = bottle.layers(*spot, lift=5, turn=turn)
         tips = hand.grip(*spot, bottle.size)
         return below + held + hand.layers(*tips, turn=0.3 * turn)
@@ -618,7 +614,7 @@ def uncovering(rng: Generator, split: str) -> Scene:
 
     def layers(u):
         s = smooth(u, enter, 0.85)
-        away = 1 - smooth(u, 0, enter) if enter > 0 else 0.0
+        away = absence(u, enter, 1.0)
         x, y = spot + s * drag
         crumple = 1 - 0.35 * s
         cover = sprite.layers(affine(x, y, 1 / FINE, tilt, middle, crumple), SECOND, lift=5 * s)

@@ -4,7 +4,7 @@ A staged clip is a `Scene`: what is where as the action's progress u goes from 0
 world units about the middle of the frame, y downwards; angles in radians.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -40,6 +40,11 @@ def smooth(u: float, start: float, end: float) -> float:
         return float(u >= start)
     s = min(max((u - start) / (end - start), 0.0), 1.0)
     return s * s * (3 - 2 * s)
+
+
+def steady(u: float, start: float, length: float) -> float:
+    """0 before `start`, 1 when `length` has passed since, and an even pace between."""
+    return min(max((u - start) / length, 0.0), 1.0)
 
 
 def absence(u: float, enter: float, leave: float) -> float:
@@ -118,7 +123,7 @@ class Hand:
     ):
         shape = pick(rng, *shapes)
         tone = pick(rng, *drawing.TONES[split])
-        sleeve = tuple(int(c) for c in rng.integers(20, 236, 3))
+        sleeve = colour(rng)
         self.skin = other.skin if other else (tone, sleeve)  # of the same person
         image, tip = drawing.arm(shape, *self.skin)
         self.angle = rng.choice(angles) + rng.uniform(-spread, spread)
@@ -180,14 +185,14 @@ def svg(width: float, height: float, shapes: str) -> Image.Image:
     return drawing.rasterise(int(FINE * width), svg_string=f"{head}{shapes}</svg>")
 
 
-def shaded(rng: np.random.Generator, name: str = "body") -> str:
-    """A gradient across, of one random colour: round things are drawn with it."""
+def shaded(rng: np.random.Generator) -> str:
+    """A gradient across, "body", of one random colour: round things are drawn with it."""
     base = np.array(colour(rng, 60, 230))
     stops = "".join(
         f'<stop offset="{at}" stop-color="rgb({",".join(map(str, (base * f).astype(int)))})"/>'
         for at, f in ((0, 0.75), (0.3, 1.08), (1, 0.55))
     )
-    return f'<linearGradient id="{name}">{stops}</linearGradient>'
+    return f'<linearGradient id="body">{stops}</linearGradient>'
 
 
 class Vessel:
@@ -241,7 +246,7 @@ class Vessel:
         return svg(side, box, inside), svg(side, box, front)
 
     def layers(
-        self, x: float, y: float, tilt: float = 0.45, between: Layers | None = None, u: float = 0.0
+        self, x: float, y: float, tilt: float = 0.45, content: Sequence[Layer] = ()
     ) -> list[Layer]:
         """The vessel with the middle of its opening at (x, y), and what is in it."""
         if tilt != self.drawn[0]:
@@ -252,7 +257,7 @@ class Vessel:
         matrix = affine(x, y, 1 / FINE, 0, (middle, middle))
         shade, face = front.layers(matrix, self.role)
         back = Layer(inside, matrix, self.role)
-        return [shade, back, *(between(u) if between else []), face]
+        return [shade, back, *content, face]
 
 
 def bystanders(rng: np.random.Generator, split: str, busy: list) -> tuple[Layers, Layers]:
