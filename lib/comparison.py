@@ -11,6 +11,7 @@ import shlex
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -20,8 +21,9 @@ from tqdm import tqdm
 from lib import networks, training
 from lib.miniature import CLASSES
 from lib.networks import PROFILES, Profile
-from lib.training import Fresh, Settings
+from lib.training import Features, Fresh, Settings
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 RESULTS = Path("book/results/starts.json")
 
 
@@ -49,23 +51,33 @@ STARTS = (
 )
 
 
-def run(start: Start, seed: int, clips: int, tests: int, settings: Settings, size: int) -> dict:
+@lru_cache(maxsize=1)
+def seen(clips: int, tests: int, size: int, settings: Settings) -> tuple[list[Features], ...]:
+    """Training and test clips of a seed, as the stages that are not trained see them: drawn once
+    for all starts that share those stages."""
+    network = networks.build(STARTS[0].profile(size), CLASSES).to(DEVICE)
+    splits = ("train", clips, 500 + settings.seed), ("test", tests, 500)
+    return tuple(
+        training.remember(network, Subset(Fresh(split, n, seed, size), range(n)), settings)
+        for split, n, seed in splits
+    )
+
+
+def run(start: Start, clips: int, tests: int, size: int, settings: Settings) -> dict:
     """Train one start with one seed; its accuracy on the test clips, and what it took.
 
     Without a GPU the stages below the inflated ones keep their ImageNet weights. A network from
     scratch has none to keep: all of it is trained.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(seed)
-    network = networks.build(start.profile(size), CLASSES, imagenet=start.imagenet).to(device)
-    settings = replace(settings, seed=seed, whole=device == "cuda" or not start.imagenet)
-    drawn = Subset(Fresh("train", clips, 500 + seed, size), range(clips))  # the same every epoch
-    test = Subset(Fresh("test", tests, 500, size), range(tests))
+    settings = replace(settings, whole=DEVICE == "cuda" or not start.imagenet)
+    train, test = seen(clips, tests, size, settings)
+    torch.manual_seed(settings.seed)
+    network = networks.build(start.profile(size), CLASSES, imagenet=start.imagenet).to(DEVICE)
     begun = time.time()
-    log = training.train(network, drawn, test, settings)
+    log = training.train(network, train, test, settings)
     return dict(
         start=start.name,
-        seed=seed,
+        seed=settings.seed,
         top1=log[-1]["val_top1"],
         train_top1=log[-1]["top1"],
         trained_parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
@@ -79,7 +91,7 @@ def main() -> None:
         description="Train from scratch, as a 2D network, and inflated in several ways, at equal "
         "budget; record the accuracies.",
     )
-    parser.add_argument("--clips", type=int, default=3000, help="training clips (%(default)s)")
+    parser.add_argument("--clips", type=int, default=1200, help="training clips (%(default)s)")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--tests", type=int, default=400, help="test clips (%(default)s)")
     parser.add_argument("--seeds", type=int, default=3)
@@ -96,14 +108,14 @@ def main() -> None:
         parser.exit(2, f"{args.record} holds another budget: remove it or name another file\n")
     record |= dict(
         command=shlex.join(["python", "-m", "lib.comparison", *sys.argv[1:]]),
-        hardware=training.hardware("cuda" if torch.cuda.is_available() else "cpu"),
+        hardware=training.hardware(DEVICE),
         versions=training.versions(),
     )
     rows = record.setdefault("runs", [])
     done = {(row["start"], row["seed"]) for row in rows}
     jobs = [(start, seed) for seed in range(args.seeds) for start in STARTS]
     for start, seed in tqdm([job for job in jobs if (job[0].name, job[1]) not in done], unit="run"):
-        rows.append(run(start, seed, args.clips, args.tests, settings, args.size))
+        rows.append(run(start, args.clips, args.tests, args.size, replace(settings, seed=seed)))
         tqdm.write(json.dumps(rows[-1]))
         args.record.parent.mkdir(parents=True, exist_ok=True)
         part = args.record.with_suffix(".part")

@@ -144,7 +144,7 @@ def step(
 ) -> tuple[float, float]:
     """One update; its loss and its top-1."""
     with torch.autocast(x.device.type, torch.bfloat16, enabled=x.is_cuda):
-        logits = upper(x.float())
+        logits = upper(x.float().contiguous(memory_format=torch.channels_last_3d))
         loss = F.cross_entropy(logits.float(), y, label_smoothing=settings.label_smoothing)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
