@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from html import escape
 from pathlib import Path
 from uuid import uuid4
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -54,17 +55,52 @@ class Explanation:
         order = np.argsort(-probabilities, kind="stable")[:k]
         return [(self.classes[i], float(probabilities[i])) for i in order]
 
-    def map(self, cls: int | str) -> np.ndarray:
-        """Signed map (T, h, w) of one class, by name or index."""
+    def map(self, cls: int | str, versus: int | str | None = None) -> np.ndarray:
+        """Signed map (T, h, w) of one class, by name or index.
+
+        With `versus`, less the map of that class: what speaks for the one and not the other. Where
+        maps add up to logits, it adds up to their difference.
+        """
+        if versus is not None:
+            return self.map(cls) - self.map(versus)
         index = class_index(self.classes, cls)
         if index not in self.mapped:
             name = self.classes[index]
             raise ExplainError(f"{name!r} has no map here; name it in classes= of explain()")
         return self.maps[self.mapped.index(index)]
 
-    def ledger(self, cls: int | str) -> np.ndarray:
-        """What each frame adds to the logit of one class (T,): the sums of its signed map."""
-        return self.map(cls).sum(axis=(1, 2), dtype=np.float64)
+    def ledger(self, cls: int | str, versus: int | str | None = None) -> np.ndarray:
+        """What each frame adds to the logit of one class (T,), or to its lead over another: the
+        sums of the signed map."""
+        return self.map(cls, versus).sum(axis=(1, 2), dtype=np.float64)
+
+    def pair(self, cls=None, versus=None) -> tuple[int, int]:
+        """Indices of two classes to compare; where not given, the most probable that have maps."""
+        ranked = sorted(self.mapped, key=lambda k: -self.logits[k])
+        first = None if cls is None else class_index(self.classes, cls)
+        second = None if versus is None else class_index(self.classes, versus)
+        if first is None:
+            first = next((k for k in ranked if k != second), None)
+        if second is None:
+            second = next((k for k in ranked if k != first), None)
+        if first is None or second is None:
+            raise ExplainError("two maps are needed to compare; name two in classes= of explain()")
+        return first, second
+
+    def why(self, cls: int | str | None = None, versus: int | str | None = None) -> str:
+        """Why A and not B, in numbers: A's lead, and the frames that gave it the most and least.
+
+        By default, why the most probable class and not the second.
+        """
+        a, b = self.pair(cls, versus)
+        bars, lead = self.ledger(a, b), float(self.logits[a] - self.logits[b])
+        most, least = int(bars.argmax()), int(bars.argmin())
+        offset = "" if self.bias is None else f", bias {self.bias[a] - self.bias[b]:+.2f}"
+        return (
+            f"{self.classes[a]} leads {self.classes[b]} by {lead:.2f}: "
+            f"most at {self.times[most]:.2f} s ({bars[most]:+.2f}), "
+            f"least at {self.times[least]:.2f} s ({bars[least]:+.2f}){offset}"
+        )
 
     def summary(self) -> str:
         """The true class and the two most probable, one a line, with probabilities."""
@@ -74,19 +110,24 @@ class Explanation:
         width = max(len(name) for _, name, _ in rows)
         return "\n".join(f"{place:<4}  {name:<{width}}  {p}".rstrip() for place, name, p in rows)
 
-    def save(self, path: str | Path, cls: int | str | None = None) -> None:
-        """Write a page with the viewer (.html), or original and overlay side by side (.gif, .mp4,
-        .webm). `cls` is the class shown (first); None is the most probable one that has a map.
+    def save(
+        self, path: str | Path, cls: int | str | None = None, versus: int | str | None = None
+    ) -> None:
+        """Write a page with the viewer (.html), original and overlay side by side (.gif, .mp4,
+        .webm), or all the numbers, for `load` (.npz). `cls` is the class shown (first), None the
+        most probable one that has a map; `versus` as in `map`.
 
         Raises VideoError where a file of this name cannot be written.
         """
         path = Path(path)
         if path.suffix.lower() == ".html":
-            return write_page(path, self, cls)
-        pair = np.concatenate([self.frames, overlay(self, cls)], axis=2)  # (T, H, 2W, 3)
+            return write_page(path, self, cls, versus)
+        if path.suffix.lower() == ".npz":
+            return write_numbers(path, self)
+        pair = np.concatenate([self.frames, overlay(self, cls, versus=versus)], axis=2)
         gaps = np.diff(self.times)
         rate = 1 / float(np.median(gaps[gaps > 0])) if (gaps > 0).any() else FPS
-        write_video(path, pair, rate)
+        write_video(path, pair, rate)  # (T, H, 2W, 3)
 
     def __repr__(self) -> str:
         (name, p), (t, height, width) = self.top(1)[0], self.frames.shape[:3]
@@ -113,20 +154,44 @@ def class_index(classes: Sequence[str], cls: int | str) -> int:
     return int(cls)
 
 
+def load(path: str | Path) -> Explanation:
+    """An explanation that was saved as .npz.
+
+    Raises ExplainError for a file that is none.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = {name: file[name] for name in file.files}
+        values = dict.fromkeys((f.name for f in fields(Explanation)), None)
+        values["cells"] = found.pop("y"), found.pop("x")
+        values |= {name: array if array.ndim else array.item() for name, array in found.items()}
+        for name in ("classes", "mapped"):
+            values[name] = found[name].tolist()
+        return Explanation(**values)
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        raise ExplainError(f"{path}: no saved explanation ({error})") from error
+
+
 def overlay(
-    explanation: Explanation, cls: int | str | None = None, opacity: float = 0.65
+    explanation: Explanation,
+    cls: int | str | None = None,
+    opacity: float = 0.65,
+    versus: int | str | None = None,
 ) -> np.ndarray:
     """Frames (T, H, W, 3) uint8 with the evidence for a class drawn over them.
 
     Only what speaks for the class is drawn, on one scale for the whole clip: the clip's largest
     value is the last colour of inferno at `opacity`, 0 leaves the frame as it is. Values stand at
-    the cells' centres, bilinear in between. `cls` None is the most probable class that has a map.
+    the cells' centres, bilinear in between. `cls` None is the most probable class that has a map;
+    `versus` as in `Explanation.map`.
     """
     from matplotlib import colormaps
 
-    if cls is None:
+    if versus is not None:
+        cls, versus = explanation.pair(cls, versus)
+    elif cls is None:
         cls = max(explanation.mapped, key=lambda k: explanation.logits[k])
-    evidence = explanation.map(cls).clip(min=0)
+    evidence = explanation.map(cls, versus).clip(min=0)
     evidence = evidence / (evidence.max() or 1)
     height, width = explanation.frames.shape[1:3]
     rows = interpolation(explanation.cells[0], height)  # (H, h)
@@ -148,24 +213,41 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
-def write_page(path: Path, explanation: Explanation, cls: int | str | None) -> None:
+def write_page(
+    path: Path, explanation: Explanation, cls: int | str | None, versus: int | str | None
+) -> None:
     """A page that stands alone: the viewer, and nothing from another host."""
     from lib.viewer import html
 
     title = escape(explanation.top(1)[0][0])
     selected = None if cls is None else class_index(explanation.classes, cls)
+    if versus is not None:
+        selected, versus = explanation.pair(cls, versus)
     page = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{title}</title>\n"
         "<style>body{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:2rem auto;"
         "padding:0 1rem}</style>\n"
-        f"</head>\n<body>\n<h1>{title}</h1>\n{html(explanation, selected=selected)}\n"
-        "</body>\n</html>\n"
+        f"</head>\n<body>\n<h1>{title}</h1>\n"
+        f"{html(explanation, selected=selected, versus=versus)}\n</body>\n</html>\n"
     )
-    whole = path.with_name(f".{path.stem}-{uuid4().hex[:8]}.html")
+    write_whole(path, lambda whole: whole.write_text(page, encoding="utf-8"))
+
+
+def write_numbers(path: Path, explanation: Explanation) -> None:
+    """Every field that is not None, as arrays."""
+    values = {f.name: getattr(explanation, f.name) for f in fields(explanation)}
+    values["y"], values["x"] = values.pop("cells")
+    arrays = {name: np.asarray(value) for name, value in values.items() if value is not None}
+    write_whole(path, lambda whole: np.savez_compressed(whole, **arrays))
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """The whole file or none; VideoError where it cannot be written."""
+    whole = path.with_name(f".{path.stem}-{uuid4().hex[:8]}{path.suffix}")
     try:
-        whole.write_text(page, encoding="utf-8")
+        write(whole)
         os.replace(whole, path)
     except OSError as error:
         raise VideoError(f"{path}: cannot be written ({error.strerror})") from error

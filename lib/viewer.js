@@ -1,7 +1,7 @@
 // <cam-viewer>: a clip with the network's evidence on every frame. Printed by lib/viewer.py.
 //
-// The state of a viewer is its attributes and nothing else: frame, mode, class-index, opacity,
-// scale, truth, playing. Its controls set them, a page or a test may set them (each is a property,
+// The state of a viewer is its attributes and nothing else: frame, mode, class-index,
+// versus-index, opacity, scale, truth, playing. Its controls set them, a page or a test may set them (each is a property,
 // too), and every change draws the viewer anew.
 (() => {
   const TAG = "cam-viewer";
@@ -129,6 +129,8 @@
         <dl class="caption"></dl>
         <label class="field"><span class="name">Evidence for</span>
           <select class="class"></select></label>
+        <label class="field"><span class="name">less the evidence for</span>
+          <select class="versus"><option value="">nothing</option></select></label>
         <fieldset class="modes"><legend class="unseen">View</legend>${MODES.map(mode =>
           `<label><input type="radio" name="mode" value="${mode}"><span>${mode}</span></label>`,
         ).join("")}</fieldset>
@@ -201,13 +203,14 @@
 
   class CamViewer extends HTMLElement {
     static observedAttributes = [
-      "frame", "mode", "class-index", "opacity", "scale", "truth", "playing",
+      "frame", "mode", "class-index", "versus-index", "opacity", "scale", "truth", "playing",
     ];
     #data; // as printed by lib/viewer.py
     #sheet; // all frames, one ImageBitmap
     #parts; // the elements of the shadow tree, by class
     #layer = document.createElement("canvas"); // what is laid over the frame
     #evidence; // of the selected class, 0 to 1 over the clip, (T, h, w)
+    #sums; // its ledger (T,)
     #timer;
 
     get frame() {
@@ -225,6 +228,16 @@
       return this.#data?.mapped.includes(index) === false ? this.#data.mapped[0] : index;
     }
     set classIndex(index) { this.setAttribute("class-index", index); }
+    /** The class whose evidence is taken away, or null. */
+    get versusIndex() {
+      const index = this.getAttribute("versus-index") || null;
+      const other = index === null ? null : Number(index);
+      return other !== this.classIndex && this.#data?.mapped.includes(other) ? other : null;
+    }
+    set versusIndex(index) {
+      if (index === null || index === "") this.removeAttribute("versus-index");
+      else this.setAttribute("versus-index", index);
+    }
     get opacity() { return clamp(Number(this.getAttribute("opacity") ?? 0.65) || 0, 0, 1); }
     set opacity(value) { this.setAttribute("opacity", value); }
     get scale() { return this.getAttribute("scale") === "all" ? "all" : "class"; }
@@ -247,7 +260,7 @@
 
     attributeChangedCallback(name, before, after) {
       if (!this.#data || before === after) return;
-      if (name === "class-index" || name === "scale") this.#showClass();
+      if (["class-index", "versus-index", "scale"].includes(name)) this.#showClass();
       if (name === "playing") this.#keepTime();
       this.#draw();
     }
@@ -315,7 +328,7 @@
     /** The caption of the article (truth and two guesses), and all classes to choose from. */
     #buildClasses() {
       const { classes, probabilities, mapped, label } = this.#data;
-      const { caption, class: select } = this.#parts;
+      const { caption, class: select, versus } = this.#parts;
       const ranking = [...classes.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
       const add = (term, index, note) => {
         const row = caption.appendChild(document.createElement("div"));
@@ -336,8 +349,11 @@
       });
       for (const index of ranking.filter(index => mapped.includes(index))) {
         const textContent = `${probability(probabilities[index])}  ${classes[index]}`;
-        select.append(element("option", { value: index, textContent }));
+        for (const menu of [select, versus]) {
+          menu.append(element("option", { value: index, textContent }));
+        }
       }
+      versus.parentElement.hidden = mapped.length < 2;
     }
 
     #buildLedger(steps) {
@@ -366,6 +382,7 @@
     #onInput({ className, type, name, value, checked }) {
       if (className === "frame") this.#go(Number(value));
       else if (className === "class") this.classIndex = value;
+      else if (className === "versus") this.versusIndex = value;
       else if (className === "opacity") this.opacity = value;
       else if (className === "scale") this.scale = checked ? "all" : "class";
       else if (className === "truth") this.truth = checked;
@@ -405,34 +422,50 @@
     /** Everything that hangs on the class: evidence and its scale, the ledger and its sum. */
     #showClass() {
       const { mapped, maps, ledger, bias, logits, classes } = this.#data;
-      const row = mapped.indexOf(this.classIndex);
+      const [chosen, other] = [this.classIndex, this.versusIndex];
+      const [row, less] = [mapped.indexOf(chosen), mapped.indexOf(other)];
       const [, steps, height, width] = maps.shape;
       const size = steps * height * width;
-      const most = index => {
-        const values = maps.values.subarray(index * size, (index + 1) * size);
-        return maps.scales[index] * values.reduce((peak, value) => Math.max(peak, value), 0);
-      };
-      const greatest = this.scale === "all" ? Math.max(...[...mapped.keys()].map(most)) : most(row);
-      const unit = greatest > 0 ? maps.scales[row] / greatest : 0;
-      this.#evidence = Float32Array.from(
-        maps.values.subarray(row * size, (row + 1) * size), value => Math.max(0, value) * unit,
+      const signedMap = index => Float32Array.from(
+        maps.values.subarray(index * size, (index + 1) * size), v => v * maps.scales[index],
       );
+      const largest = values => values.reduce((peak, value) => Math.max(peak, value), 0);
+      const evidence = signedMap(row);
+      if (other !== null) signedMap(less).forEach((value, cell) => { evidence[cell] -= value; });
+      const greatest = this.scale === "all" && other === null
+        ? Math.max(...[...mapped.keys()].map(index => largest(signedMap(index))))
+        : largest(evidence);
+      const unit = greatest > 0 ? 1 / greatest : 0;
+      this.#evidence = evidence.map(value => Math.min(1, Math.max(0, value) * unit));
       this.#parts.most.textContent = greatest > 0 ? greatest.toPrecision(2) : "0";
-      this.#showLedger(ledger[row]);
+      this.#sums = ledger[row].map((sum, step) => sum - (other === null ? 0 : ledger[less][step]));
+      this.#showLedger(this.#sums);
 
-      const [logit, sum] = [logits[this.classIndex], ledger[row].reduce((a, b) => a + b, 0)];
-      const offset = bias?.[this.classIndex];
+      const apart = values => values[chosen] - (other === null ? 0 : values[other]);
+      const [logit, sum] = [apart(logits), this.#sums.reduce((a, b) => a + b, 0)];
+      const offset = bias && apart(bias);
+      const [offsetName, name] = other === null
+        ? ["bias", "logit"] : ["difference of biases", "lead in logits"];
       // Only average pooling and a linear head above the layer make the books balance.
       const balanced = bias && Math.abs(sum + offset - logit) < 1e-3 * Math.max(1, Math.abs(logit));
       this.#parts.sum.textContent = balanced
-        ? `Σ bars ${decimals(sum)} + bias ${decimals(offset)} = logit ${decimals(logit)}`
-        : `Σ bars ${decimals(sum)}, logit ${decimals(logit)} (equal only at the last layer)`;
+        ? `Σ bars ${decimals(sum)} + ${offsetName} ${decimals(offset)} = ${name} ${decimals(logit)}`
+        : `Σ bars ${decimals(sum)}, ${name} ${decimals(logit)} (equal only at the last layer)`;
       for (const button of this.#parts.caption.querySelectorAll("button")) {
-        button.setAttribute("aria-pressed", Number(button.value) === this.classIndex);
+        button.setAttribute("aria-pressed", Number(button.value) === chosen);
       }
-      this.#parts.class.value = this.classIndex;
-      this.#parts.ledger.setAttribute("aria-label", `Evidence for ${classes[this.classIndex]} in ` +
-        `each frame: ${ledger[row].map(sum => signed(sum)).join(", ")}`);
+      this.#parts.class.value = chosen;
+      this.#parts.versus.value = other ?? "";
+      this.#parts.scale.disabled = other !== null;
+      this.#parts.ledger.setAttribute("aria-label", `Evidence for ${this.#subject} in ` +
+        `each frame: ${this.#sums.map(sum => signed(sum)).join(", ")}`);
+    }
+
+    /** What the evidence is for, in words. */
+    get #subject() {
+      const { classes } = this.#data;
+      const less = this.versusIndex === null ? "" : ` and not ${classes[this.versusIndex]}`;
+      return classes[this.classIndex] + less;
     }
 
     /** Bars up for evidence, down against it, all in one unit. */
@@ -452,11 +485,11 @@
       this.#drawStage();
       const { frame, mode, playing } = this;
       const { stage, play, ledger, modes, opacity, ...parts } = this.#parts;
-      const { times, classes, mapped, ledger: sums } = this.#data;
-      const sum = sums[mapped.indexOf(this.classIndex)][this.#step];
+      const { times } = this.#data;
+      const sum = this.#sums[this.#step];
       const place = `frame ${frame + 1} of ${this.frames}`;
       stage.firstElementChild.setAttribute("aria-label", `${place}, ${mode}` +
-        (mode === "original" ? "" : `: evidence for ${classes[this.classIndex]}`));
+        (mode === "original" ? "" : `: evidence for ${this.#subject}`));
       play.textContent = playing ? "❚❚ Pause" : "▶ Play";
       parts.status.value =
         `${frame + 1}/${this.frames} · ${times[frame].toFixed(2)} s · evidence ${signed(sum, 2)}`;

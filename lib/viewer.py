@@ -34,6 +34,7 @@ def html(
     explanation: Explanation,
     *,
     selected: int | str | None = None,
+    versus: int | str | None = None,
     frame: int | None = None,
     mode: str = "overlay",
     opacity: float = 0.65,
@@ -44,6 +45,7 @@ def html(
     """The viewer of one explanation, as HTML that stands alone.
 
     selected: class shown first, by index or name; None is the most probable one that has a map.
+    versus: class whose evidence is taken away from it (why A and not B?); None takes nothing.
     frame: frame shown first; None is the one with the most evidence for that class.
     mode: "original", "overlay" (evidence is colour and opacity) or "heatmap" (colour alone).
     opacity: of the overlay where the evidence is greatest, 0 to 1.
@@ -63,9 +65,13 @@ def html(
         raise ValueError(f"opacity is {opacity}: give a number from 0 to 1")
     steps, frames = explanation.maps.shape[1], len(explanation.frames)
     class_index = _class_index(explanation, selected)
+    other = None if versus is None else _class_index(explanation, versus)
     ledger = explanation.maps.sum(axis=(2, 3), dtype=np.float64)  # (M, T)
     if frame is None:
-        peak = int(ledger[explanation.mapped.index(class_index)].argmax())
+        bars = ledger[explanation.mapped.index(class_index)]
+        if other is not None:
+            bars = bars - ledger[explanation.mapped.index(other)]
+        peak = int(bars.argmax())
         frame = int((peak + 0.5) * frames / steps)
     if not 0 <= frame < frames:
         raise ValueError(f"frame is {frame}: the clip has frames 0 to {frames - 1}")
@@ -92,8 +98,9 @@ def html(
     }
     # "<" never appears raw, so no class name can close the script element.
     payload = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    less = "" if other is None else f'versus-index="{other}" '
     return (
-        f'<cam-viewer class-index="{class_index}" frame="{frame}" mode="{mode}" '
+        f'<cam-viewer class-index="{class_index}" {less}frame="{frame}" mode="{mode}" '
         f'opacity="{opacity:g}" scale="{scale}">'
         f'<img src="data:image/jpeg;base64,{_base64(_contact_sheet(tiles, columns))}" '
         f'width="{columns * width}" height="{math.ceil(frames / columns) * height}" '

@@ -13,16 +13,19 @@ from torch import nn
 from torchvision.models import resnet
 
 from lib import miniature, networks
-from lib.explain import (
-    activations_and_logits,
-    class_activation_maps,
-    explain,
-    grad_cam_weights,
-    main,
-    signed_map,
-)
-from lib.explanation import ExplainError, Explanation, overlay
+from lib.explain import explain, main
+from lib.explanation import ExplainError, Explanation, load, overlay
 from lib.inflate import inflate
+from lib.maps import (
+    activations_and_logits,
+    channel_weights,
+    class_maps,
+    grad_cam,
+    grad_cam_plus_plus,
+    hires_cam,
+    layer_cam,
+    weighted_sum,
+)
 from lib.video import Clip, write_video
 
 # --- numbers --------------------------------------------------------------------------------------
@@ -32,18 +35,32 @@ def test_weights_and_map_by_hand():
     # Two channels on one step of 1x2x2 cells.
     activations = torch.tensor([[1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 0.0, 2.0]]).view(1, 2, 1, 2, 2)
     gradient = torch.tensor([[1.0, 1.0, 2.0, 0.0], [-4.0, 0.0, -4.0, 0.0]]).view(1, 2, 1, 2, 2)
-    weights = grad_cam_weights(gradient)
+    weights = channel_weights(gradient)
     assert weights.tolist() == [[1.0, -2.0]]
-    assert signed_map(activations, weights).tolist() == [[[[1.0, 0.0], [3.0, 0.0]]]]
+    assert weighted_sum(activations, weights).tolist() == [[[[1.0, 0.0], [3.0, 0.0]]]]
+
+
+def test_other_formulas_by_hand():
+    # One channel on one step of 1x2x2 cells. g^2 = 1, 4, 0, 1 and g^3 = 1, 8, 0, -1; A sums to 10.
+    activations = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 1, 1, 2, 2)
+    gradient = torch.tensor([1.0, 2.0, 0.0, -1.0]).view(1, 1, 1, 2, 2)
+    # alpha = 1/12, 4/88, 0, -1/8; only positive gradients count: w = 1/12 + 2 * 4/88
+    weight = 1 / 12 + 2 * 4 / 88
+    assert grad_cam_plus_plus(activations, gradient).flatten().tolist() == pytest.approx(
+        [weight, 2 * weight, 3 * weight, 4 * weight]
+    )
+    assert hires_cam(activations, gradient).flatten().tolist() == [1.0, 4.0, 0.0, -4.0]
+    assert layer_cam(activations, gradient).flatten().tolist() == [1.0, 4.0, 0.0, 0.0]
+    assert grad_cam(activations, gradient).flatten().tolist() == [0.5, 1.0, 1.5, 2.0]
 
 
 def test_weights_over_clip_and_over_frames():
     gradient = torch.tensor([1.0, 3.0, 5.0, 7.0]).view(1, 1, 2, 1, 2)  # two frames of two cells
     activations = torch.ones_like(gradient)
-    assert grad_cam_weights(gradient).tolist() == [[4.0]]
-    per_frame = grad_cam_weights(gradient, "frame")
+    assert channel_weights(gradient).tolist() == [[4.0]]
+    per_frame = channel_weights(gradient, "frame")
     assert per_frame.tolist() == [[[2.0, 6.0]]]
-    assert signed_map(activations, per_frame).flatten().tolist() == [2.0, 2.0, 6.0, 6.0]
+    assert weighted_sum(activations, per_frame).flatten().tolist() == [2.0, 2.0, 6.0, 6.0]
 
 
 @pytest.mark.parametrize(
@@ -69,8 +86,8 @@ def test_captum_published_values(layer, expected):
 
     volume = torch.arange(16.0).view(1, 1, 1, 4, 4)
     seen = activations_and_logits(OneConvolution(), volume, layer, gradient=True)
-    (gradient,) = torch.autograd.grad(seen.logits[0, 0], seen.activations)
-    result = signed_map(seen.activations.detach(), grad_cam_weights(gradient))
+    (gradient,) = torch.autograd.grad(seen.logits[0, 0], seen.leaf)
+    result = weighted_sum(seen.activations, channel_weights(gradient))
     assert result[0, 0].tolist() == expected
 
 
@@ -143,6 +160,80 @@ def test_cam_is_grad_cam_at_the_last_layer(network, frames):
         np.testing.assert_allclose(closed.maps, differentiated.maps, atol=1e-6)
 
 
+def test_the_difference_of_two_classes_adds_up_to_the_lead(network, frames):
+    result = explain(network, frames)
+    a, b = result.pair()
+    assert [result.classes[k] for k in (a, b)] == [name for name, _ in result.top(2)]
+    lead = result.logits[a] - result.logits[b]
+    total = result.ledger(a, b).sum() + result.bias[a] - result.bias[b]
+    assert abs(total - lead) < 1e-4
+    assert f"leads {result.classes[b]} by {lead:.2f}" in result.why()
+    with pytest.raises(ExplainError, match="two maps"):
+        explain(network, frames, 0).why()
+
+
+def test_saved_numbers_come_back(network, frames, tmp_path):
+    result = explain(network, frames, label=1, mask=np.ones(frames.shape[:3], bool))
+    result.save(tmp_path / "x.npz")
+    again = load(tmp_path / "x.npz")
+    assert repr(again) == repr(result) and again.mapped == result.mapped and again.label == 1
+    for name in ("frames", "times", "logits", "bias", "maps", "mask"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(result, name))
+    np.testing.assert_array_equal(again.cells[1], result.cells[1])
+    earlier = explain(network, frames, layer="relu1", method="gradcam")
+    earlier.save(tmp_path / "y.npz")
+    assert load(tmp_path / "y.npz").bias is None
+    (tmp_path / "z.npz").write_bytes(b"no zip")
+    with pytest.raises(ExplainError, match="z.npz"):
+        load(tmp_path / "z.npz")
+
+
+def test_occlusion_by_hand(frames):
+    """A network that sums up one corner of one frame loses that sum where the corner is covered."""
+
+    class Corner(nn.Module):
+        preprocess, classes = staticmethod(Small.preprocess), ["corner", "nothing"]
+
+        def forward(self, x):
+            corner = x[:, :, 1, :4, :4].sum((1, 2, 3))
+            return torch.stack([corner, 0 * corner], 1)
+
+    result = explain(Corner(), frames, method="occlusion", window=(1, 4, 4), stride=(1, 4, 4))
+    assert result.maps.shape == (2, 5, 4, 4) and result.layer == "input"
+    expected = np.zeros((2, 5, 4, 4), np.float32)
+    expected[0, 1, 0, 0] = result.logits[0]
+    np.testing.assert_allclose(result.maps, expected, atol=1e-4)
+    np.testing.assert_allclose(result.cells[0], [0.125, 0.375, 0.625, 0.875])
+    with pytest.raises(ExplainError, match="window"):
+        explain(Corner(), frames, method="occlusion", window=(9, 4, 4))
+    with pytest.raises(ExplainError, match="no layer"):
+        explain(Corner(), frames, layer="x", method="occlusion")
+
+
+def test_tokens_need_a_reshape(frames):
+    """Channels last, as video transformers have them: an error, or the same map once told."""
+
+    class Tokens(Small):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.LayerNorm(8)
+
+        def forward(self, x):
+            x = self.norm(self.features(x).movedim(1, -1))  # (N, T, h, w, C)
+            return self.classifier(x.mean((1, 2, 3)))
+
+    torch.manual_seed(0)
+    network = Tokens()
+    with pytest.raises(ExplainError, match="reshape="):
+        explain(network, frames)
+    last = dict(layer="norm", reshape=lambda x: x.movedim(-1, 1))
+    closed = explain(network, frames, **last)
+    total = closed.maps.sum((1, 2, 3)) + closed.bias
+    np.testing.assert_allclose(total, closed.logits, atol=1e-4)
+    differentiated = explain(network, frames, method="gradcam", **last)
+    np.testing.assert_allclose(closed.maps, differentiated.maps, atol=1e-6)
+
+
 def test_an_earlier_layer_does_not_add_up_and_says_so(network, frames):
     assert explain(network, frames, layer="relu1", method="gradcam").bias is None
 
@@ -154,19 +245,15 @@ def test_cam_refuses_a_head_that_is_not_linear(frames):
         explain(Small(), frames, layer="relu1")
 
 
-def test_batch_is_the_clips_one_by_one(network):
+@pytest.mark.parametrize("method", ["cam", "gradcam", "gradcam++", "hirescam", "layercam"])
+def test_batch_is_the_clips_one_by_one_with_classes_of_their_own(network, method):
     batch = torch.randn(3, 3, 4, 12, 12)
-    together = activations_and_logits(network, batch, "relu1", gradient=True)
-    (gradient,) = torch.autograd.grad(together.logits[:, 1].sum(), together.activations)
-    maps = signed_map(together.activations.detach(), grad_cam_weights(gradient))
-    closed, _ = class_activation_maps(activations_and_logits(network, batch), [1])
-    for i in range(3):
-        alone = activations_and_logits(network, batch[i : i + 1], "relu1", gradient=True)
-        (gradient,) = torch.autograd.grad(alone.logits[0, 1], alone.activations)
-        expected = signed_map(alone.activations.detach(), grad_cam_weights(gradient))
-        torch.testing.assert_close(maps[i : i + 1], expected)
-        expected, _ = class_activation_maps(activations_and_logits(network, batch[i : i + 1]), [1])
-        torch.testing.assert_close(closed[i : i + 1], expected)
+    classes = torch.tensor([[1, 0], [2, 1], [0, 0]])
+    layer = None if method == "cam" else "relu1"
+    together, _ = class_maps(network, batch, classes, layer, method)
+    for clip, own, maps in zip(batch, classes, together):
+        alone, _ = class_maps(network, clip[None], own, layer, method)
+        torch.testing.assert_close(maps, alone[0])
 
 
 @pytest.mark.parametrize("method", ["cam", "gradcam"])

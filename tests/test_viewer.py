@@ -227,8 +227,12 @@ def test_controls(open_page):
     viewer.get_by_text("overlay").click()
     viewer.get_by_label("Opacity").fill("0.3")
     assert page.get("opacity") == 0.3
-    viewer.get_by_role("combobox").select_option("2")
+    viewer.locator("select.class").select_option("2")
     assert page.get("classIndex") == 2
+    viewer.locator("select.versus").select_option("0")
+    assert page.get("versusIndex") == 0
+    viewer.locator("select.versus").select_option("")
+    assert page.get("versusIndex") is None
     viewer.get_by_label("one scale for all classes").check()
     assert page.get("scale") == "all"
     viewer.get_by_label("outline the truth").check()
@@ -247,8 +251,29 @@ def test_caption_marks_and_selects(open_page):
     ]
     page.viewer.get_by_role("button", name="Opening [something]").last.click()
     assert page.get("classIndex") == 1
-    options = page.viewer.locator("option").all_inner_texts()
+    options = page.viewer.locator("select.class option").all_inner_texts()
     assert [option.split()[0] for option in options] == [".90", ".07", ".03"]
+
+
+def test_why_one_class_and_not_another(open_page):
+    shown = explanation()
+    page = open_page(html(shown, selected=2, versus=0, frame=0, mode="heatmap"))
+    text = page.viewer.locator(".sum").inner_text().replace("−", "-")
+    assert "lead in logits" in text
+    bars, bias, lead = map(float, re.findall(r"-?\d+\.\d+", text))
+    difference = shown.maps[2] - shown.maps[0]
+    assert [bars, bias, lead] == pytest.approx(
+        [difference.sum(), shown.bias[2] - shown.bias[0], shown.logits[2] - shown.logits[0]],
+        abs=1e-3,
+    )
+    assert "and not Closing" in page.viewer.locator("canvas").get_attribute("aria-label")
+    # The same pixels as of a class whose map is that difference.
+    alone = explanation(maps=np.stack([difference] * 3), bias=None)
+    apart = page.pixels()
+    other = open_page(html(alone, selected=2, frame=0, mode="heatmap"))
+    assert np.abs(apart.astype(int) - other.pixels()).max() <= 8
+    page.set(versusIndex=2)  # a class less itself is no comparison
+    assert page.get("versusIndex") is None
 
 
 def test_ledger_balances_in_sight(open_page):
