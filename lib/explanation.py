@@ -96,8 +96,9 @@ class Explanation:
         bars, lead = self.ledger(a, b), float(self.logits[a] - self.logits[b])
         most, least = int(bars.argmax()), int(bars.argmin())
         offset = "" if self.bias is None else f", bias {self.bias[a] - self.bias[b]:+.2f}"
+        verb = "leads" if lead >= 0 else "trails"
         return (
-            f"{self.classes[a]} leads {self.classes[b]} by {lead:.2f}: "
+            f"{self.classes[a]} {verb} {self.classes[b]} by {abs(lead):.2f}: "
             f"most at {self.times[most]:.2f} s ({bars[most]:+.2f}), "
             f"least at {self.times[least]:.2f} s ({bars[least]:+.2f}){offset}"
         )

@@ -1,5 +1,6 @@
 """Maps against numbers worked out by hand, against captum, and against their own sums."""
 
+import re
 import subprocess
 import sys
 import types
@@ -167,7 +168,8 @@ def test_the_difference_of_two_classes_adds_up_to_the_lead(network, frames):
     lead = result.logits[a] - result.logits[b]
     total = result.ledger(a, b).sum() + result.bias[a] - result.bias[b]
     assert abs(total - lead) < 1e-4
-    assert f"leads {result.classes[b]} by {lead:.2f}" in result.why()
+    assert f"{result.classes[a]} leads {result.classes[b]} by {lead:.2f}" in result.why()
+    assert f"{result.classes[b]} trails {result.classes[a]} by {lead:.2f}" in result.why(b, a)
     with pytest.raises(ExplainError, match="two maps"):
         explain(network, frames, 0).why()
 
@@ -504,7 +506,16 @@ def test_command_prints_the_top_two(shipped, video, capsys):
     assert lines[0].split()[-1].startswith(".")
 
 
-@pytest.mark.parametrize("suffix", [".html", ".gif", ".mp4"])
+@pytest.mark.parametrize("method", ["cam", "gradcam", "occlusion"])
+def test_command_says_why_not_another(shipped, video, capsys, method):
+    out = video.with_name("why.html")
+    arguments = [str(video), "--class", "1", "--versus", "2", "--method", method]
+    assert main([*arguments, "-o", str(out)]) == 0
+    assert re.search(re.escape(NAMES[1]) + " (leads|trails) ", capsys.readouterr().out)
+    assert 'versus-index="2"' in out.read_text()
+
+
+@pytest.mark.parametrize("suffix", [".html", ".gif", ".mp4", ".npz"])
 def test_command_writes(shipped, video, capsys, suffix):
     out = video.with_name(f"out{suffix}")
     arguments = [str(video), "--class", "1", "--method", "gradcam", "--layer", "relu1"]
