@@ -19,77 +19,10 @@ from lib.explanation import ExplainError, Explanation, load, overlay
 from lib.inflate import inflate
 from lib.maps import (
     activations_and_logits,
-    channel_weights,
-    class_maps,
-    grad_cam,
-    grad_cam_plus_plus,
-    hires_cam,
-    layer_cam,
-    weighted_sum,
 )
 from lib.video import Clip, write_video
 
 # --- numbers --------------------------------------------------------------------------------------
-
-
-def test_weights_and_map_by_hand():
-    # Two channels on one step of 1x2x2 cells.
-    activations = torch.tensor([[1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 0.0, 2.0]]).view(1, 2, 1, 2, 2)
-    gradient = torch.tensor([[1.0, 1.0, 2.0, 0.0], [-4.0, 0.0, -4.0, 0.0]]).view(1, 2, 1, 2, 2)
-    weights = channel_weights(gradient)
-    assert weights.tolist() == [[1.0, -2.0]]
-    assert weighted_sum(activations, weights).tolist() == [[[[1.0, 0.0], [3.0, 0.0]]]]
-
-
-def test_other_formulas_by_hand():
-    # One channel on one step of 1x2x2 cells. g^2 = 1, 4, 0, 1 and g^3 = 1, 8, 0, -1; A sums to 10.
-    activations = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 1, 1, 2, 2)
-    gradient = torch.tensor([1.0, 2.0, 0.0, -1.0]).view(1, 1, 1, 2, 2)
-    # alpha = 1/12, 4/88, 0, -1/8; only positive gradients count: w = 1/12 + 2 * 4/88
-    weight = 1 / 12 + 2 * 4 / 88
-    assert grad_cam_plus_plus(activations, gradient).flatten().tolist() == pytest.approx(
-        [weight, 2 * weight, 3 * weight, 4 * weight]
-    )
-    assert hires_cam(activations, gradient).flatten().tolist() == [1.0, 4.0, 0.0, -4.0]
-    assert layer_cam(activations, gradient).flatten().tolist() == [1.0, 4.0, 0.0, 0.0]
-    assert grad_cam(activations, gradient).flatten().tolist() == [0.5, 1.0, 1.5, 2.0]
-
-
-def test_weights_over_clip_and_over_frames():
-    gradient = torch.tensor([1.0, 3.0, 5.0, 7.0]).view(1, 1, 2, 1, 2)  # two frames of two cells
-    activations = torch.ones_like(gradient)
-    assert channel_weights(gradient).tolist() == [[4.0]]
-    per_frame = channel_weights(gradient, "frame")
-    assert per_frame.tolist() == [[[2.0, 6.0]]]
-    assert weighted_sum(activations, per_frame).flatten().tolist() == [2.0, 2.0, 6.0, 6.0]
-
-
-@pytest.mark.parametrize(
-    ("layer", "expected"),
-    [("conv1", [[11.25, 13.5], [20.25, 22.5]]), ("relu1", [[0.0, 4.0], [28.0, 32.5]])],
-)
-def test_captum_published_values(layer, expected):
-    """The values captum's own tests ask for on BasicModel_ConvNet_One_Conv, in one time step."""
-
-    class OneConvolution(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv1 = nn.Conv3d(1, 2, (1, 3, 3))
-            self.relu1 = nn.ReLU(inplace=True)
-            self.fc1 = nn.Linear(8, 4)
-            self.conv1.weight.data.fill_(1)
-            self.conv1.bias.data = torch.tensor([-50.0, -75.0])
-            self.fc1.weight.data = torch.cat([torch.ones(4, 5), -torch.ones(4, 3)], 1)
-            self.fc1.bias.data.zero_()
-
-        def forward(self, x):
-            return self.fc1(self.relu1(self.conv1(x)).flatten(1)).relu()
-
-    volume = torch.arange(16.0).view(1, 1, 1, 4, 4)
-    seen = activations_and_logits(OneConvolution(), volume, layer, gradient=True)
-    (gradient,) = torch.autograd.grad(seen.logits[0, 0], seen.leaf)
-    result = weighted_sum(seen.activations, channel_weights(gradient))
-    assert result[0, 0].tolist() == expected
 
 
 @pytest.mark.parametrize("layer", ["conv1", "bn1", "relu1", "conv2", "relu2"])
@@ -190,28 +123,6 @@ def test_saved_numbers_come_back(network, frames, tmp_path):
         load(tmp_path / "z.npz")
 
 
-def test_occlusion_by_hand(frames):
-    """A network that sums up one corner of one frame loses that sum where the corner is covered."""
-
-    class Corner(nn.Module):
-        preprocess, classes = staticmethod(Small.preprocess), ["corner", "nothing"]
-
-        def forward(self, x):
-            corner = x[:, :, 1, :4, :4].sum((1, 2, 3))
-            return torch.stack([corner, 0 * corner], 1)
-
-    result = explain(Corner(), frames, method="occlusion", window=(1, 4, 4), stride=(1, 4, 4))
-    assert result.maps.shape == (2, 5, 4, 4) and result.layer == "input"
-    expected = np.zeros((2, 5, 4, 4), np.float32)
-    expected[0, 1, 0, 0] = result.logits[0]
-    np.testing.assert_allclose(result.maps, expected, atol=1e-4)
-    np.testing.assert_allclose(result.cells[0], [0.125, 0.375, 0.625, 0.875])
-    with pytest.raises(ExplainError, match="window"):
-        explain(Corner(), frames, method="occlusion", window=(9, 4, 4))
-    with pytest.raises(ExplainError, match="no layer"):
-        explain(Corner(), frames, layer="x", method="occlusion")
-
-
 def test_tokens_need_a_reshape(frames):
     """Channels last, as video transformers have them: an error, or the same map once told."""
 
@@ -245,17 +156,6 @@ def test_cam_refuses_a_head_that_is_not_linear(frames):
         explain(Small(hidden=1), frames)
     with pytest.raises(ExplainError, match="gradcam"):
         explain(Small(), frames, layer="relu1")
-
-
-@pytest.mark.parametrize("method", ["cam", "gradcam", "gradcam++", "hirescam", "layercam"])
-def test_batch_is_the_clips_one_by_one_with_classes_of_their_own(network, method):
-    batch = torch.randn(3, 3, 4, 12, 12)
-    classes = torch.tensor([[1, 0], [2, 1], [0, 0]])
-    layer = None if method == "cam" else "relu1"
-    together, _ = class_maps(network, batch, classes, layer, method)
-    for clip, own, maps in zip(batch, classes, together):
-        alone, _ = class_maps(network, clip[None], own, layer, method)
-        torch.testing.assert_close(maps, alone[0])
 
 
 @pytest.mark.parametrize("method", ["cam", "gradcam"])

@@ -1,0 +1,146 @@
+"""Formulas against numbers worked out by hand, and the video networks that people have."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.models import video
+
+from lib.explain import explain
+from lib.explanation import ExplainError
+from lib.maps import (
+    activations_and_logits,
+    channel_weights,
+    class_maps,
+    grad_cam,
+    grad_cam_plus_plus,
+    hires_cam,
+    layer_cam,
+    weighted_sum,
+)
+
+
+def test_weights_and_map_by_hand():
+    # Two channels on one step of 1x2x2 cells.
+    activations = torch.tensor([[1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 0.0, 2.0]]).view(1, 2, 1, 2, 2)
+    gradient = torch.tensor([[1.0, 1.0, 2.0, 0.0], [-4.0, 0.0, -4.0, 0.0]]).view(1, 2, 1, 2, 2)
+    weights = channel_weights(gradient)
+    assert weights.tolist() == [[1.0, -2.0]]
+    assert weighted_sum(activations, weights).tolist() == [[[[1.0, 0.0], [3.0, 0.0]]]]
+
+
+def test_weights_over_clip_and_over_frames():
+    gradient = torch.tensor([1.0, 3.0, 5.0, 7.0]).view(1, 1, 2, 1, 2)  # two frames of two cells
+    activations = torch.ones_like(gradient)
+    assert channel_weights(gradient).tolist() == [[4.0]]
+    per_frame = channel_weights(gradient, "frame")
+    assert per_frame.tolist() == [[[2.0, 6.0]]]
+    assert weighted_sum(activations, per_frame).flatten().tolist() == [2.0, 2.0, 6.0, 6.0]
+
+
+def test_other_formulas_by_hand():
+    # One channel on one step of 1x2x2 cells. g^2 = 1, 4, 0, 1 and g^3 = 1, 8, 0, -1; A sums to 10.
+    activations = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 1, 1, 2, 2)
+    gradient = torch.tensor([1.0, 2.0, 0.0, -1.0]).view(1, 1, 1, 2, 2)
+    # alpha = 1/12, 4/88, 0, -1/8; only positive gradients count: w = 1/12 + 2 * 4/88
+    weight = 1 / 12 + 2 * 4 / 88
+    assert grad_cam_plus_plus(activations, gradient).flatten().tolist() == pytest.approx(
+        [weight, 2 * weight, 3 * weight, 4 * weight]
+    )
+    assert hires_cam(activations, gradient).flatten().tolist() == [1.0, 4.0, 0.0, -4.0]
+    assert layer_cam(activations, gradient).flatten().tolist() == [1.0, 4.0, 0.0, 0.0]
+    assert grad_cam(activations, gradient).flatten().tolist() == [0.5, 1.0, 1.5, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [("conv1", [[11.25, 13.5], [20.25, 22.5]]), ("relu1", [[0.0, 4.0], [28.0, 32.5]])],
+)
+def test_captum_published_values(layer, expected):
+    """The values captum's own tests ask for on BasicModel_ConvNet_One_Conv, in one time step."""
+
+    class OneConvolution(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1 = nn.Conv3d(1, 2, (1, 3, 3))
+            self.relu1 = nn.ReLU(inplace=True)
+            self.fc1 = nn.Linear(8, 4)
+            self.conv1.weight.data.fill_(1)
+            self.conv1.bias.data = torch.tensor([-50.0, -75.0])
+            self.fc1.weight.data = torch.cat([torch.ones(4, 5), -torch.ones(4, 3)], 1)
+            self.fc1.bias.data.zero_()
+
+        def forward(self, x):
+            return self.fc1(self.relu1(self.conv1(x)).flatten(1)).relu()
+
+    volume = torch.arange(16.0).view(1, 1, 1, 4, 4)
+    seen = activations_and_logits(OneConvolution(), volume, layer, gradient=True)
+    (gradient,) = torch.autograd.grad(seen.logits[0, 0], seen.leaf)
+    result = weighted_sum(seen.activations, channel_weights(gradient))
+    assert result[0, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("method", ["cam", "gradcam", "gradcam++", "hirescam", "layercam"])
+def test_batch_is_the_clips_one_by_one_with_classes_of_their_own(network, method):
+    batch = torch.randn(3, 3, 4, 12, 12)
+    classes = torch.tensor([[1, 0], [2, 1], [0, 0]])
+    layer = None if method == "cam" else "relu1"
+    together, _ = class_maps(network, batch, classes, layer, method)
+    for clip, own, maps in zip(batch, classes, together):
+        alone, _ = class_maps(network, clip[None], own, layer, method)
+        torch.testing.assert_close(maps, alone[0])
+
+
+# --- other people's networks ----------------------------------------------------------------------
+
+
+def normalised(frames):
+    """(T, H, W, 3) uint8 to (1, 3, T, H, W)."""
+    return torch.from_numpy(frames).float().permute(3, 0, 1, 2).unsqueeze(0) / 127.5 - 1
+
+
+@pytest.fixture
+def noise():
+    return np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), dtype=np.uint8)
+
+
+def adds_up(result):
+    total = result.maps.sum((1, 2, 3), dtype=np.float64) + result.bias[result.mapped]
+    return np.allclose(total, result.logits[result.mapped], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["r3d_18", "mc3_18", "r2plus1d_18"])
+def test_torchvision_residual_networks(name, noise):
+    torch.manual_seed(0)
+    network = getattr(video, name)(num_classes=5)
+    closed = explain(network, noise, preprocess=normalised)
+    assert closed.layer == "layer4" and closed.maps.shape == (5, 8, 4, 4)
+    assert adds_up(closed)
+    last = explain(network, noise, [0, 3], method="gradcam", preprocess=normalised)
+    np.testing.assert_allclose(last.maps, closed.maps[[0, 3]], atol=1e-5)
+    for method in ("gradcam++", "hirescam", "layercam"):
+        earlier = explain(network, noise, 3, "layer3", method, preprocess=normalised)
+        assert earlier.maps.shape[2:] == (8, 8) and np.abs(earlier.maps).max() > 0
+
+
+def test_torchvision_s3d(noise):
+    """Its head is a convolution: no closed form, and the error says what to use."""
+    torch.manual_seed(0)
+    network, noise = video.s3d(num_classes=5), noise.repeat(2, 0).repeat(4, 1).repeat(4, 2)
+    noise = noise[:, :224, :224]  # whatever is left then of its pooling is one cell
+    with pytest.raises(ExplainError, match="gradcam"):
+        explain(network, noise, preprocess=normalised)
+    result = explain(network, noise, 2, method="gradcam", preprocess=normalised)
+    assert result.maps.shape == (1, 16, 7, 7) and np.abs(result.maps).max() > 0
+
+
+def test_torchvision_swin_through_its_tokens(noise):
+    torch.manual_seed(0)
+    network = video.swin3d_t(num_classes=5)
+    with pytest.raises(ExplainError, match="reshape="):
+        explain(network, noise, preprocess=normalised)
+    tokens = dict(layer="norm", reshape=lambda x: x.movedim(-1, 1), preprocess=normalised)
+    closed = explain(network, noise, **tokens)
+    assert closed.maps.shape == (5, 8, 2, 2) and adds_up(closed)
+    last = explain(network, noise, 1, method="gradcam", **tokens)
+    np.testing.assert_allclose(last.maps[0], closed.map(1), atol=1e-5)

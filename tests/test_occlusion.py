@@ -1,0 +1,32 @@
+"""What is covered is what is lost."""
+
+import numpy as np
+import pytest
+import torch
+from small import Small
+from torch import nn
+
+from lib.explain import explain
+from lib.explanation import ExplainError
+
+
+def test_occlusion_by_hand(frames):
+    """A network that sums up one corner of one frame loses that sum where the corner is covered."""
+
+    class Corner(nn.Module):
+        preprocess, classes = staticmethod(Small.preprocess), ["corner", "nothing"]
+
+        def forward(self, x):
+            corner = x[:, :, 1, :4, :4].sum((1, 2, 3))
+            return torch.stack([corner, 0 * corner], 1)
+
+    result = explain(Corner(), frames, method="occlusion", window=(1, 4, 4), stride=(1, 4, 4))
+    assert result.maps.shape == (2, 5, 4, 4) and result.layer == "input"
+    expected = np.zeros((2, 5, 4, 4), np.float32)
+    expected[0, 1, 0, 0] = result.logits[0]
+    np.testing.assert_allclose(result.maps, expected, atol=1e-4)
+    np.testing.assert_allclose(result.cells[0], [0.125, 0.375, 0.625, 0.875])
+    with pytest.raises(ExplainError, match="window"):
+        explain(Corner(), frames, method="occlusion", window=(9, 4, 4))
+    with pytest.raises(ExplainError, match="no layer"):
+        explain(Corner(), frames, layer="x", method="occlusion")
