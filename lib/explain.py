@@ -81,7 +81,7 @@ def explain(
     if method == "occlusion":
         if layer is not None:
             raise ExplainError("occlusion covers the input: it takes no layer")
-        maps, logits, places = _occlusion(network, inputs, window, stride)
+        maps, logits, (t, y, x) = _occlusion(network, inputs, window, stride)
         names, mapped = _named(names, classes, len(logits))
         maps, layer, bias = maps[mapped], "input", None
     else:
@@ -91,9 +91,8 @@ def explain(
         maps, logits = maps_of(seen, wanted, method, weights, reshape)
         maps, logits = maps[0].cpu().numpy(), logits[0].cpu().numpy()  # (M, t, h, w), (K,)
         layer, bias = seen.layer, _bias(seen.head, maps, logits, mapped)
-        places = _places(network, layer, inputs.shape[2:], maps.shape[1:])
-    t, y, x = places  # centres, fractions of the clip
-    if maps.shape[1] != len(frames):
+        t, y, x = _places(network, layer, inputs.shape[2:], maps.shape[1:], len(frames))
+    if t is not None and len(t) != len(frames):
         maps = _over_frames(maps, t, len(frames))
     return Explanation(
         frames=frames,
@@ -124,9 +123,10 @@ def _named(names, classes, count: int) -> tuple[list[str], list[int]]:
     return names, mapped
 
 
-def _places(network: nn.Module, layer: str, size, grid) -> tuple[np.ndarray, ...]:
-    """Centres (t,), (h,), (w,) of a layer's cells as fractions of an input of `size` (T, H, W)."""
-    t = steps(network, layer, size[0], grid[0])
+def _places(network: nn.Module, layer: str, size, grid, frames: int):
+    """Centres of a layer's cells as fractions of an input of `size` (T, H, W): time steps (t,), or
+    None where there is one a frame; rows (h,); columns (w,)."""
+    t = None if grid[0] == frames else steps(network, layer, size[0], grid[0])
     return t, *cells(network, layer, tuple(size[1:]), tuple(grid[1:]), size[0], taps="learned")
 
 
