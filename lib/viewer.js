@@ -1,8 +1,8 @@
 // <cam-viewer>: a clip with the network's evidence on every frame. Printed by lib/viewer.py.
 //
-// The state of a viewer is its attributes and nothing else: frame, mode, class-index,
-// versus-index, opacity, scale, truth, playing. Its controls set them, a page or a test may set them (each is a property,
-// too), and every change draws the viewer anew.
+// The state of a viewer is its attributes and nothing else: frame, mode, class-index, versus-index,
+// opacity, scale, truth, playing. Its controls set them, a page or a test may set them (each is a
+// property, too), and every change draws the viewer anew.
 (() => {
   const TAG = "cam-viewer";
   if (customElements.get(TAG)) return; // every output prints this script; the first one counts
@@ -421,19 +421,18 @@
 
     /** Everything that hangs on the class: evidence and its scale, the ledger and its sum. */
     #showClass() {
-      const { mapped, maps, ledger, bias, logits, classes } = this.#data;
+      const { mapped, maps, ledger, bias, logits } = this.#data;
       const [chosen, other] = [this.classIndex, this.versusIndex];
       const [row, less] = [mapped.indexOf(chosen), mapped.indexOf(other)];
       const [, steps, height, width] = maps.shape;
       const size = steps * height * width;
-      const signedMap = index => Float32Array.from(
-        maps.values.subarray(index * size, (index + 1) * size), v => v * maps.scales[index],
-      );
+      const integers = index => maps.values.subarray(index * size, (index + 1) * size);
+      const signedMap = index => Float32Array.from(integers(index), v => v * maps.scales[index]);
       const largest = values => values.reduce((peak, value) => Math.max(peak, value), 0);
       const evidence = signedMap(row);
       if (other !== null) signedMap(less).forEach((value, cell) => { evidence[cell] -= value; });
       const greatest = this.scale === "all" && other === null
-        ? Math.max(...[...mapped.keys()].map(index => largest(signedMap(index))))
+        ? Math.max(...maps.scales.map((scale, index) => scale * largest(integers(index))))
         : largest(evidence);
       const unit = greatest > 0 ? 1 / greatest : 0;
       this.#evidence = evidence.map(value => Math.min(1, Math.max(0, value) * unit));

@@ -17,9 +17,7 @@ from lib import miniature, networks
 from lib.explain import explain, main
 from lib.explanation import ExplainError, Explanation, load, overlay
 from lib.inflate import inflate
-from lib.maps import (
-    activations_and_logits,
-)
+from lib.maps import activations_and_logits
 from lib.video import Clip, write_video
 
 # --- numbers --------------------------------------------------------------------------------------
