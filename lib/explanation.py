@@ -194,13 +194,19 @@ def overlay(
         cls = max(explanation.mapped, key=lambda k: explanation.logits[k])
     evidence = explanation.map(cls, versus).clip(min=0)
     evidence = evidence / (evidence.max() or 1)
-    height, width = explanation.frames.shape[1:3]
-    rows = interpolation(explanation.cells[0], height)  # (H, h)
-    columns = interpolation(explanation.cells[1], width)  # (W, w)
-    heat = rows @ evidence @ columns.T  # (T, H, W)
+    heat = on_pixels(evidence, explanation.cells, explanation.frames.shape[1:3])  # (T, H, W)
     colours = colormaps["inferno"](heat)[..., :3] * 255  # (T, H, W, 3)
     mixed = explanation.frames + opacity * heat[..., None] * (colours - explanation.frames)
     return mixed.round().astype(np.uint8)
+
+
+def on_pixels(
+    maps: np.ndarray, cells: tuple[np.ndarray, np.ndarray], size: tuple[int, int]
+) -> np.ndarray:
+    """Maps (..., h, w) on the pixels of a frame (..., H, W): bilinear between the cells' centres,
+    held beyond the outermost."""
+    rows, columns = (interpolation(centres, n) for centres, n in zip(cells, size))
+    return rows @ maps @ columns.T
 
 
 def interpolation(centres: np.ndarray, n: int) -> np.ndarray:

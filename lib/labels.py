@@ -79,6 +79,17 @@ _PAIRS = [
 #: What a clip of a class shows when it is played backwards, for the classes that have such a twin.
 REVERSED = {a: b for pair in _PAIRS for a, b in (pair, pair[::-1])}
 
+_SIDES = [
+    ("Moving [something] from left to right", "Moving [something] from right to left"),
+    (
+        "Turning the camera left while filming [something]",
+        "Turning the camera right while filming [something]",
+    ),
+]
+
+#: What a clip of a class shows in a mirror, for the classes that do not stay what they are.
+MIRRORED = {a: b for pair in _SIDES for a, b in (pair, pair[::-1])}
+
 
 def fill(template: str, placeholders: list[str]) -> str:
     """The caption of a clip: its template with the objects put in, in order, lower case.

@@ -164,7 +164,7 @@ def class_activation_maps(seen: Seen, classes: Tensor) -> tuple[Tensor, Tensor]:
         bias = 0 if head.bias is None else head.bias.detach().float()
         logits = activations.mean((2, 3, 4)) @ weight.T + bias  # (N, K)
         half = torch.finfo(seen.logits.dtype).bits < 32 or head.weight.dtype.itemsize < 4
-        tolerance = (5e-2 if half else 1e-4) * max(1.0, float(seen.logits.abs().max()))
+        tolerance = (5e-2 if half else 1e-4) * max(1.0, float(seen.logits.detach().abs().max()))
     if logits is None or (logits - seen.logits).abs().max() > tolerance:
         raise ExplainError(
             f"average pooling of layer {seen.layer!r} and the last linear layer do not give this "
