@@ -23,7 +23,7 @@ from lib.labels import MIRRORED, REVERSED
 from lib.training import Fresh, Settings
 
 SHIFT = 16  # pixels, one cell of the default network
-CLIPS, EPOCHS = 320, 30  # of the training on random labels
+CLIPS, EPOCHS = 320, 10  # of the training on random labels
 
 Change = Callable[[np.ndarray], np.ndarray]  # of anything (T, H, W, ...)
 
@@ -156,5 +156,5 @@ def on_random_labels(network: nn.Module, seed: int, folder: Path) -> tuple[nn.Mo
     order = torch.randperm(len(clips), generator=rng)
     random = torch.cat([y for _, y in kept])[order.to(kept[0][1].device)]
     shuffled = [(x, y) for (x, _), y in zip(kept, random.split(settings.batch))]
-    log = training.train(coarse, shuffled, shuffled[:2], settings, folder)
+    log = training.train(coarse, shuffled, shuffled, settings, folder)
     return networks.at_stride(coarse, 16), log[-1]
