@@ -30,7 +30,7 @@ from lib.explanation import on_pixels
 from lib.geometry import cells
 from lib.maps import GRADIENT_METHODS, activations_and_logits, maps_of
 from lib.miniature import Drawn
-from lib.occlusion import centres, occlusion
+from lib.occlusion import at_once, centres, occlusion
 
 # One stage below the last, where the gradient formulas part ways, by backbone.
 EARLIER = {"efficientnet_lite0": "blocks.5", "resnet50": "layer3"}
@@ -195,7 +195,8 @@ def curves(
         base = baseline(inputs)
         deleted = [torch.where(place < share, base, inputs) for share in shares]
         inserted = [torch.where(place < share, inputs, base) for share in shares]
-        logits = network(torch.cat([inputs, *deleted, base, *inserted]))
+        clips = torch.cat([inputs, *deleted, base, *inserted])
+        logits = torch.cat([network(some) for some in clips.split(at_once(clips.device))])
         p = logits.float().softmax(1)[:, cls].cpu().numpy()
         whole, fall, nothing, rise = (
             p[0],

@@ -21,15 +21,17 @@ def occlusion(
     window: tuple[int, int, int],
     stride: tuple[int, int, int],
     fill: float = 0.0,
-    batch: int = 16,
+    batch: int | None = None,
     progress: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """What every logit loses with each part of one clip, (K, t, h, w), and its logits (K,).
 
     inputs: one clip (1, 3, T, H, W). window, stride: of the grey box, in frames and pixels; there
     are ``(size - window) // stride + 1`` places along each axis. `fill` covers: 0 is the middle
-    grey of a normalised input. Above 0: what was covered spoke for the class.
+    grey of a normalised input. Above 0: what was covered spoke for the class. `batch` is how many
+    clips are seen at once; None is what suits the device.
     """
+    batch = batch or at_once(inputs.device)
     sizes = inputs.shape[2:]
     if any(not 1 <= w <= size or s < 1 for w, s, size in zip(window, stride, sizes)):
         raise ExplainError(
@@ -53,6 +55,11 @@ def occlusion(
             losses.append((logits - network(covered)).float())
     shape = [len(places) for places in starts]
     return torch.cat(losses).T.unflatten(1, shape), logits[0].float()
+
+
+def at_once(device: torch.device) -> int:
+    """How many clips to show a network at once: few on a CPU, where each of many costs more."""
+    return 2 if device.type == "cpu" else 32
 
 
 def centres(size: int, window: int, stride: int) -> Tensor:
