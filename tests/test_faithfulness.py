@@ -12,6 +12,7 @@ from lib.faithfulness import (
     curves,
     descending,
     frozen,
+    logged,
     marks,
     mean,
     pointing,
@@ -142,3 +143,24 @@ def test_mean_leaves_out_what_is_not_a_number():
     figures = mean([1.0, float("nan"), 0.0, 1.0, 0.0])
     assert figures["mean"] == 0.5 and figures["clips"] == 4
     assert 0 <= figures["low"] < 0.5 < figures["high"] <= 1
+
+
+def test_a_stopped_part_goes_on(tmp_path):
+    asked = []
+
+    def part(indices):
+        for i in indices:
+            asked.append(i)
+            if len(asked) == 3:
+                raise KeyboardInterrupt
+            yield [dict(clip=i, map="cam", mass=0.1 * i), dict(clip=i, map="random", mass=0.0)]
+
+    file = tmp_path / "part.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        logged(file, dict(seed=1), 4, part)
+    rows = logged(file, dict(seed=1), 4, part)
+    assert asked == [0, 1, 2, 2, 3]
+    assert [row["clip"] for row in rows] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert len(logged(file, dict(seed=1), 2, part)) == 4  # fewer clips: their rows alone
+    with pytest.raises(ValueError, match="part.jsonl was begun as"):
+        logged(file, dict(seed=2), 4, part)
