@@ -35,7 +35,7 @@ def historic(
     ones: the weighted sum starts from one and not from zero. Evidence is far below one in every
         cell, so the ReLU that follows never cuts; the least value is then taken away. What speaks
         against the class is shown as weak evidence for it.
-    frame_scaling: every frame is divided by its own greatest value.
+    frame_scaling: what is positive in each frame is divided by that frame's greatest value.
     corners: the outermost cells are drawn on the edges of the frame.
     softmax: the gradient is the probability's, not the logit's.
     batch_statistics: batch norms stay in training mode, and normalise by the clip at hand.
@@ -53,6 +53,7 @@ def historic(
         maps = (maps + 1).clip(0)
         maps = maps - maps.min()
     if frame_scaling:
+        maps = maps.clip(0)
         peaks = maps.max(axis=(2, 3), keepdims=True)  # (M, T, 1, 1)
         maps = maps / np.where(peaks > 0, peaks, 1)
     places = result.cells
