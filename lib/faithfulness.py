@@ -36,7 +36,7 @@ from lib.speed import in_form
 # One stage below the last, where the gradient formulas part ways, by backbone.
 EARLIER = {"efficientnet_lite0": "blocks.5", "resnet50": "layer3"}
 WINDOW, STRIDE = (4, 32, 32), (4, 16, 16)  # of the occlusion: frames and pixels
-SHARES = (0.05, 0.1, 0.2, 0.4, 0.7)  # of the clip that are covered or shown
+SHARES = (0.05, 0.15, 0.35, 0.65)  # of the clip that are covered or shown
 YARDSTICK = "frame differences"  # the control that a method has to beat
 RESULTS = Path("book/results/faithfulness.json")
 
@@ -178,37 +178,38 @@ def descending(heat: Heat, seed: int = 0) -> np.ndarray:
     return place.reshape(heat.shape)
 
 
-@torch.inference_mode()
 def curves(
-    network: nn.Module, inputs: Tensor, cls: int, heat: Heat, shares: Iterable[float] = SHARES
-) -> dict[str, float]:
-    """Areas under the curves of deletion and insertion (Petsiuk et al. 2018, arXiv 1806.07421),
-    over places in space and time, from and to each of `BASELINES`.
+    network: nn.Module, inputs: Tensor, cls: int, maps: dict[str, Heat], shares: Sequence = SHARES
+) -> dict[str, dict[str, float]]:
+    """For each map, the areas under its curves of deletion and insertion (Petsiuk et al. 2018,
+    arXiv 1806.07421), over places in space and time, from and to each of `BASELINES`.
 
     inputs (1, 3, T, H, W). Deletion takes the greatest of the map away first, down to the baseline:
     the sooner the probability of `cls` falls, the smaller the area. Insertion starts from the
     baseline: the sooner it rises, the larger.
     """
-    shares = list(shares)
-    place = torch.from_numpy(descending(heat)).to(inputs.device)  # (T, H, W)
-    areas = {}
-    for name, baseline in BASELINES.items():
-        base = baseline(inputs)
-        deleted = [torch.where(place < share, base, inputs) for share in shares]
-        inserted = [torch.where(place < share, inputs, base) for share in shares]
-        clips = torch.cat([inputs, *deleted, base, *inserted])
-        logits = torch.cat([network(some) for some in clips.split(at_once(clips.device))])
-        p = logits.float().softmax(1)[:, cls].cpu().numpy()
-        whole, fall, nothing, rise = (
-            p[0],
-            p[1 : len(shares) + 1],
-            p[len(shares) + 1],
-            p[-len(shares) :],
-        )
-        at = [0, *shares, 1]
-        areas[f"deletion, {name}"] = float(np.trapezoid([whole, *fall, nothing], at))
-        areas[f"insertion, {name}"] = float(np.trapezoid([nothing, *rise, whole], at))
+    at, areas = [0, *shares, 1], {name: {} for name in maps}
+    for baseline, make in BASELINES.items():
+        base = make(inputs)
+        whole, nothing = probabilities(network, torch.cat([inputs, base]), cls)
+        for name, heat in maps.items():
+            place = torch.from_numpy(descending(heat)).to(inputs.device)  # (T, H, W)
+            deleted = [torch.where(place < share, base, inputs) for share in shares]
+            inserted = [torch.where(place < share, inputs, base) for share in shares]
+            p = probabilities(network, torch.cat(deleted + inserted), cls)
+            fall, rise = [whole, *p[: len(shares)], nothing], [nothing, *p[len(shares) :], whole]
+            areas[name][f"deletion, {baseline}"] = float(np.trapezoid(fall, at))
+            areas[name][f"insertion, {baseline}"] = float(np.trapezoid(rise, at))
     return areas
+
+
+@torch.inference_mode()
+def probabilities(network: nn.Module, clips: Tensor, cls: int) -> np.ndarray:
+    """Probability of a class in each clip (N,), a few at a time, in the network's precision."""
+    dtype = next(network.parameters()).dtype
+    some = clips.split(at_once(clips.device))
+    logits = torch.cat([network(part.to(dtype)).float() for part in some])
+    return logits.softmax(1)[:, cls].cpu().numpy()
 
 
 # --- the parts of a run: rows of figures, one for each clip and map -------------------------------
@@ -223,17 +224,19 @@ def truth(network: nn.Module, indices: Sequence[int], seed: int) -> Iterator[lis
 
 def costly(network: nn.Module, indices: Sequence[int], seed: int) -> Iterator[list[Row]]:
     """Deletion and insertion for all maps that differ, and the marks of occlusion."""
-    quick = in_form(network, torch.float32, channels_last=True)  # the same network, sooner
+    device = training.device_of(network)
+    exact = in_form(network, torch.float32, channels_last=True)
+    dtype = torch.bfloat16 if networks.fast_bfloat16(device) else torch.float32
+    quick = in_form(network, dtype, channels_last=True)  # good enough for a probability
     for i, drawn, inputs in drawings(network, indices, seed):
-        cls, rows = drawn.class_index, []
+        cls = drawn.class_index
         maps = by_gradient(network, inputs, cls) | controls(drawn, i)
         for same in ("gradcam", "hirescam"):  # at the last layer, the same as "cam"
             del maps[same]
-        maps["occlusion"] = by_occlusion(quick, inputs, cls)
-        for name, heat in maps.items():
-            marked = marks(heat, drawn) if name == "occlusion" else {}
-            rows.append(dict(clip=i, map=name, **marked, **curves(quick, inputs, cls, heat)))
-        yield rows
+        maps["occlusion"] = by_occlusion(exact, inputs, cls)
+        found = curves(quick, inputs, cls, maps)
+        found["occlusion"] |= marks(maps["occlusion"], drawn)
+        yield [dict(clip=i, map=name) | areas for name, areas in found.items()]
 
 
 def drawings(
@@ -323,7 +326,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=networks.WEIGHTS)
     parser.add_argument("--clips", type=int, default=400, help="marked on the truth (%(default)s)")
     parser.add_argument(
-        "--costly", type=int, default=30, help="of them, with what takes long (%(default)s)"
+        "--costly", type=int, default=24, help="of them, with what takes long (%(default)s)"
     )
     parser.add_argument("--seed", type=int, default=11, help="another seed draws other clips")
     parser.add_argument("--folder", type=Path, default=Path("runs/faithfulness"))

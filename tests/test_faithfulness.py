@@ -90,6 +90,10 @@ def test_baselines(drawn):
 class Corner(nn.Module):
     """Its first logit is how bright the left upper quarter of the clip is; its second is 0."""
 
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))  # says the precision
+
     def forward(self, x):
         n = x.shape[-1] // 2
         return torch.stack([40 * x[..., :n, :n].mean((1, 2, 3, 4)), torch.zeros(len(x))], 1)
@@ -103,13 +107,14 @@ def test_curves_tell_a_right_map_from_a_wrong_one():
     right[2, :12, :12] = 1
     wrong = np.zeros((4, 24, 24))
     wrong[1, 12:, 12:] = 1
-    good, bad = (curves(Corner(), inputs, 0, heat) for heat in (right, wrong))
+    found = curves(Corner(), inputs, 0, dict(right=right, wrong=wrong))
+    good, bad = found["right"], found["wrong"]
     assert good["insertion, blurred"] > bad["insertion, blurred"]
     assert good["deletion, blurred"] < bad["deletion, blurred"]
 
 
 def test_curve_area_by_hand():
-    class Share(nn.Module):  # probability of class 0 is the share of ones
+    class Share(Corner):  # probability of class 0 is the share of ones
         def forward(self, x):
             p = x.mean((1, 2, 3, 4)).clamp(1e-6, 1 - 1e-6)
             return torch.stack([p.log(), (1 - p).log()], 1)
@@ -118,7 +123,7 @@ def test_curve_area_by_hand():
     heat = np.arange(576.0).reshape(1, 24, 24)
     faithfulness.BASELINES["black"] = torch.zeros_like
     try:
-        areas = curves(Share(), inputs, 0, heat, shares=(0.25, 0.5))
+        areas = curves(Share(), inputs, 0, {"ramp": heat}, shares=(0.25, 0.5))["ramp"]
     finally:
         del faithfulness.BASELINES["black"]
     assert areas["insertion, black"] == pytest.approx(0.5, abs=1e-4)  # a straight line
