@@ -96,7 +96,7 @@ def weights(network: nn.Module, indices: Sequence[int], seed: int) -> Iterator[l
 def cascade(network: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Module]]:
     """Copies of a network, the first with a random last stage, the last random all through.
 
-    Random are the weights of convolutions and linear layers: normal, with the mean and spread that
+    Random are the weights of convolutions and linear layers: normal around 0, with the spread that
     the trained ones have, so that the signal neither dies nor explodes.
     """
     rng, other = torch.Generator().manual_seed(seed), deepcopy(network)
@@ -106,7 +106,7 @@ def cascade(network: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Module]
             weight = getattr(module, "weight", None)
             if weight is not None and weight.ndim > 1:
                 noise = torch.randn(weight.shape, generator=rng).to(weight)
-                weight.data = weight.data.mean() + weight.data.std() * noise
+                weight.data = weight.data.std() * noise
         yield stage, other
 
 

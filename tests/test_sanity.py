@@ -76,7 +76,7 @@ def test_cascade_makes_one_stage_after_another_random(network):
     weight, trained = (
         n.get_parameter("conv_head.module.weight") for n in (copies["conv_head"], network)
     )
-    assert float(weight.std()) == pytest.approx(float(trained.std()), rel=0.02)
+    assert weight.std().item() == pytest.approx(trained.std().item(), rel=0.02)
 
 
 def test_alike_by_hand():
