@@ -26,19 +26,19 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from lib.footprint import CORE, HALF, Footprint
+
 TINY = 1e-12  # keeps gates linear and clamps (ReLU6) out of reach
 REACH = 100.0  # a ramp climbs by 1 / REACH over the frame, so it stays positive far outside of it
 TAPS = ("equal", "learned")
 FRAMES, SIDE = 1, 64  # the extents that are not being measured, kept small
-HALF, CORE = 0.5, 0.9  # shares of a cell's paths, along each axis alone
-LENGTHS = (32, 128), (512, 2048), (512, 2048)  # inputs that fields are measured on: t, y, x
+LENGTHS = (32, 128), (2048,), (2048,)  # inputs that fields are measured on: t, y, x
 SHORT = (1, 8)  # the other two extents then, the second where the first is refused
 REFUSALS = (RuntimeError, TypeError, ValueError, AttributeError)
 
@@ -89,48 +89,6 @@ def steps(network: nn.Module, layer: str, frames: int, count: int | None = None)
     return _half_cells(count)
 
 
-@dataclass(frozen=True, repr=False)
-class Footprint:
-    """What one cell sees of an input of `shape`, along time, height and width, in frames and pixels.
-
-    `half`, `core` and `field` are distances (before, after) from the cell's centre, as `cells` and
-    `steps` give it, to the edges of the shortest run of whole frames or pixels where half of its
-    paths begin, 90% of them, and all. They are of each axis alone: of a box, two sides of 90% hold
-    about 80%. They are the network's and may be larger than the input, whose border cuts them off.
-    Infinite: a global operation reaches everything, or the cell looks farther than `LENGTHS`.
-    """
-
-    shape: tuple[int, ...]  # T, H, W of the input
-    stride: tuple[float, ...]  # from one cell to the next
-    half: tuple[tuple[float, float], ...]
-    core: tuple[tuple[float, float], ...]
-    field: tuple[tuple[float, float], ...]
-
-    @property
-    def size(self) -> tuple[float, ...]:
-        """Extent of all that can reach a cell (t, y, x): the theoretical receptive field."""
-        return _widths(self.field)
-
-    @property
-    def effective(self) -> tuple[float, ...]:
-        """Extent that holds 90% of a cell's paths (t, y, x): the effective receptive field."""
-        return _widths(self.core)
-
-    def __repr__(self) -> str:
-        widths = [_widths(extent) for extent in (self.half, self.core, self.field)]
-        parts = [
-            ", ".join(f"{w:g}" if w < whole else "all" for w in axis) + f" of {whole} {unit}"
-            for *axis, whole, unit in zip(
-                *widths, self.shape, ("frames", "pixels down", "pixels across"), strict=True
-            )
-        ]
-        return f"half, 90% and all that a cell sees: {'; '.join(parts)}"
-
-
-def _widths(extent: Sequence[tuple[float, float]]) -> tuple[float, ...]:
-    return tuple(round(before + after, 6) for before, after in extent)
-
-
 def footprint(
     network: nn.Module, layer: str, shape: tuple[int, int, int], taps: str = "learned"
 ) -> Footprint | None:
@@ -149,7 +107,7 @@ def footprint(
             paths = _paths(network, layer, axis, taps)
             if paths is None:
                 return None
-            axes.append(_extents(paths))
+            axes.append(_extents(*paths))
         return axes
 
     axes = _once(network, (layer, "footprint", taps), measure)
@@ -261,48 +219,52 @@ def _half_cells(n: int) -> np.ndarray:
 # --- how far a cell looks ------------------------------------------------------------------------
 
 
-def _paths(network: nn.Module, layer: str, axis: int, taps: str) -> np.ndarray | None:
-    """Shares (2, L) of the paths to two neighbouring cells that begin at each of L places of an
-    axis, or None. L is long enough to hold the cells' fields, or the longest of `LENGTHS`."""
-    paths = None
+def _paths(network: nn.Module, layer: str, axis: int, taps: str) -> tuple[float, np.ndarray] | None:
+    """The stride, and the shares (L,) of the paths to a cell in the middle that begin at each of L
+    places of an axis, or None. L holds the cell's field, or is the longest of `LENGTHS`."""
+    found = None
     for length in LENGTHS[axis]:
         for short in SHORT:
             shape = [length if i == axis else short for i in range(3)]
-            paths = _gradients(network, layer, shape, axis, taps)
-            if paths is not None:
+            found = _gradient(network, layer, shape, axis, taps)
+            if found is not None:
                 break
-        if paths is None or not paths[:, [0, -1]].any():
+        if found is None or not found[1][[0, -1]].any():
             break
-    counted = paths is not None and np.isfinite(paths).all() and (paths >= 0).all()
-    return paths if counted else None  # below 0 where something in between does not count paths
+    counted = found is not None and np.isfinite(found[1]).all() and (found[1] >= 0).all()
+    return found if counted else None  # below 0 where something in between does not count paths
 
 
-def _gradients(
+def _gradient(
     network: nn.Module, layer: str, shape: Sequence[int], axis: int, taps: str
-) -> np.ndarray | None:
+) -> tuple[float, np.ndarray] | None:
     with torch.inference_mode(False), torch.enable_grad():
         probe = torch.ones(1, 3, *shape, dtype=torch.float64, device=_device(network))
+        slope = 1 / shape[axis] / REACH
+        places = torch.arange(shape[axis], dtype=torch.float64, device=probe.device) * slope
+        probe.transpose(2 + axis, -1).add_(places)
         answer = _run(network, layer, probe.requires_grad_(), taps)
         if not isinstance(answer, Tensor) or answer.ndim != 5:
             return None
         cells = answer.transpose(2 + axis, 0).flatten(1).sum(1)  # (n,)
-        pair = (max(0, len(cells) // 2 - 1), len(cells) // 2)
+        middle = len(cells) // 2
         try:
-            found = [torch.autograd.grad(cells[i], probe, retain_graph=True)[0] for i in pair]
+            (paths,) = torch.autograd.grad(cells[middle], probe)
         except REFUSALS:
             return None
-    paths = torch.stack([f.transpose(2 + axis, 0).flatten(1).sum(1) for f in found])  # (2, L)
-    return (paths / paths.sum(1, keepdim=True)).cpu().numpy()
+    paths = paths.transpose(2 + axis, 0).flatten(1).sum(1)  # (L,)
+    climb = (cells[middle] - cells[middle - 1]).detach() if middle else torch.inf  # one cell only
+    return float(climb / paths.sum() / slope), (paths / paths.sum()).cpu().numpy()
 
 
-def _extents(paths: np.ndarray) -> tuple:
-    """Stride, half, core and field of shares (2, L); the last three as distances from the centre."""
-    first, second = (float(c) for c in paths @ (np.arange(paths.shape[1]) + 0.5))
-    stride = second - first or np.inf  # one cell only
-    reached = np.flatnonzero(paths[1])
-    runs = [*(_shortest(paths[1], second, share) for share in (HALF, CORE))]
-    runs += [(-np.inf, np.inf) if paths[:, [0, -1]].any() else (reached[0], reached[-1] + 1)]
-    return stride, *((second - float(start), float(end) - second) for start, end in runs)
+def _extents(stride: float, paths: np.ndarray) -> tuple:
+    """Stride, half, core and field of shares (L,); the last three as distances from the centre."""
+    centre = float(paths @ (np.arange(len(paths)) + 0.5))
+    reached = np.flatnonzero(paths)
+    runs = [_shortest(paths, centre, share) for share in (HALF, CORE)]
+    runs += [(-np.inf, np.inf) if paths[[0, -1]].any() else (reached[0], reached[-1] + 1)]
+    spans = [(centre - float(start), float(end) - centre) for start, end in runs]
+    return round(stride, 6), *spans
 
 
 def _shortest(shares: np.ndarray, centre: float, share: float) -> tuple[int, int]:
@@ -358,7 +320,7 @@ def _convolution(
     x = x.unflatten(1, (groups, -1)).mean(2)  # (N, groups, ...)
     energy = x.new_ones(kernel)
     if taps == "learned" and weight.any():
-        energy = weight.detach().to(x.dtype).square().sum((0, 1))
+        energy = weight.detach().float().square().sum((0, 1)).to(x.dtype)
     x = _window(x, kernel, stride, padding, dilation, energy=energy)
     return x.repeat_interleave(weight.shape[0] // groups, 1)
 

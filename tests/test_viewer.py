@@ -34,6 +34,7 @@ def explanation(seed: int = 0, steps: int = FRAMES, **changes) -> SimpleNamespac
         "mask": mask,
         "method": "cam",
         "layer": "bn2",
+        "footprint": None,
     } | changes
     if "logits" not in fields:
         fields["logits"] = fields["maps"].sum(axis=(1, 2, 3)) + bias
