@@ -50,14 +50,29 @@ class Footprint:
         return cls(tuple(map(int, numbers[:, 0])), tuple(numbers[:, 1].tolist()), *pairs)
 
     def __repr__(self) -> str:
-        widths = [_widths(extent) for extent in (self.half, self.core, self.field)]
-        parts = [
-            ", ".join(f"{w:g}" if w < whole else "all" for w in axis) + f" of {whole} {unit}"
-            for *axis, whole, unit in zip(
-                *widths, self.shape, ("frames", "pixels down", "pixels across"), strict=True
-            )
-        ]
-        return f"half, 90% and all that a cell sees: {'; '.join(parts)}"
+        frames, pixels = slice(1), slice(1, 3)
+        return (
+            f"a cell sees {self._seen(frames)} frames{self._within(frames)} "
+            f"and {self._seen(pixels)} pixels{self._within(pixels)}"
+        )
+
+    def _seen(self, axes: slice) -> str:
+        seen, whole = _cut(self.size, self.shape, axes)
+        return f"all {whole}" if seen == whole else f"{seen} of {whole}"
+
+    def _within(self, axes: slice) -> str:
+        """Where half of it and 90% lie, if that is less than it all."""
+        seen, _ = _cut(self.size, self.shape, axes)
+        shares = {"half": _widths(self.half), "90%": self.effective}
+        cut = {share: _cut(widths, self.shape, axes)[0] for share, widths in shares.items()}
+        parts = [f"{share} within {width}" for share, width in cut.items() if width != seen]
+        return f" ({', '.join(parts)})" if parts else ""
+
+
+def _cut(widths: Sequence[float], shape: Sequence[int], axes: slice) -> tuple[str, str]:
+    """Widths along some axes, cut off at the whole, and the whole, such as 76x76 and 128x128."""
+    cut = [min(width, n) for width, n in zip(widths[axes], shape[axes], strict=True)]
+    return "x".join(f"{n:g}" for n in cut), "x".join(map(str, shape[axes]))
 
 
 def _widths(extent: Sequence[tuple[float, float]]) -> tuple[float, ...]:

@@ -74,7 +74,7 @@
       padding: .25rem .6rem; cursor: pointer; }
     button:hover, select:hover { border-color: var(--accent); }
     .transport { display: flex; align-items: center; gap: .6rem; }
-    .status { font-size: .8rem; line-height: 1.25; min-height: 2.5em; white-space: pre-line;
+    .status { font-size: .75rem; line-height: 1.25; min-height: 2.5em; white-space: pre-line;
       align-content: center; } /* two lines of it fit beside the button */
     .play { flex: none; width: 5.4rem; padding-inline: 0; }
     output { color: var(--muted); font-variant-numeric: tabular-nums; }
@@ -218,9 +218,12 @@
     return neighbour === undefined ? Number(side > 0) : clamp((centres[cell] + neighbour) / 2, 0, 1);
   });
 
-  /** First and last of `count` equal parts that a span of 0 to 1 touches, counted from 0. */
-  const parts = ([start, end], count) =>
-    [Math.floor(start * count + 1e-4), Math.ceil(end * count - 1e-4) - 1];
+  /** First and last of `count` equal parts that a span of 0 to 1 covers, to the nearest one. */
+  const covered = ([start, end], count) => {
+    const middle = Math.floor((start + end) / 2 * count);
+    return [Math.min(middle, Math.round(start * count)),
+      Math.max(middle, Math.round(end * count) - 1)];
+  };
 
   /** Time from one frame to the next in milliseconds, without the frames that are only held. */
   const pace = times => {
@@ -572,13 +575,13 @@
       const { maps: { shape: [, , rows, columns] }, footprint } = this.#data;
       const [row, column] = this.cell;
       const value = this.#signed[(this.#step * rows + row) * columns + column];
-      const text = `cell (${row + 1}, ${column + 1}): ${value < 0 ? "−" : "+"}` +
+      const text = `cell (${row + 1}, ${column + 1}): ${value < 0 ? "−" : value > 0 ? "+" : ""}` +
         `${Number(Math.abs(value).toPrecision(2))}${this.#unit}`;
       if (!footprint) return text;
-      const [first, last] = parts(around(this.#now, footprint.core.t), this.frames)
+      const [first, last] = covered(around(this.#now, footprint.core.t), this.frames)
         .map(frame => frame + 1);
       const frames = first === last ? `frame ${first}` : `frames ${first}–${last}`;
-      return `${text}\nhalf: the box; 90%: ${frames}`;
+      return `${text}\n½ each way: box; 90%: ${frames}`;
     }
 
     /** Marks the steps of the ledger that the cell sees: half, the core, or the field. */
@@ -587,7 +590,7 @@
       for (const bar of this.#parts.ledger.children) bar.removeAttribute("data-seen");
       if (!this.cell || !footprint) return;
       for (const extent of ["field", "core", "half"]) {
-        const [first, last] = parts(around(this.#now, footprint[extent].t), steps);
+        const [first, last] = covered(around(this.#now, footprint[extent].t), steps);
         for (let step = first; step <= last; step++) {
           this.#parts.ledger.children[step].dataset.seen = extent;
         }

@@ -291,7 +291,10 @@ def test_a_global_gate_reaches_everything_and_hardly_matters():
 
     found = footprint(nn.Sequential(conv(3, 1, 1), Gate()), "1", (4, 8, 8), "equal")
     assert found.size == (np.inf,) * 3 and found.effective == (1, 3, 3)
-    assert repr(found).endswith("2, 3, all of 8 pixels across")
+    assert repr(found) == (
+        "a cell sees all 4 frames (half within 1, 90% within 1) "
+        "and all 8x8 pixels (half within 2x2, 90% within 3x3)"
+    )
 
 
 def test_no_footprint_where_nothing_can_be_measured():
