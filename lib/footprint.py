@@ -66,7 +66,8 @@ class Footprint:
         shares = {"half": _widths(self.half), "90%": self.effective}
         cut = {share: _cut(widths, self.shape, axes)[0] for share, widths in shares.items()}
         parts = [f"{share} within {width}" for share, width in cut.items() if width != seen]
-        return f" ({', '.join(parts)})" if parts else ""
+        each = "each way " if len(self.shape[axes]) > 1 else ""
+        return f" ({each}{', '.join(parts)})" if parts else ""
 
 
 def _cut(widths: Sequence[float], shape: Sequence[int], axes: slice) -> tuple[str, str]:

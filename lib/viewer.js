@@ -74,8 +74,9 @@
       padding: .25rem .6rem; cursor: pointer; }
     button:hover, select:hover { border-color: var(--accent); }
     .transport { display: flex; align-items: center; gap: .6rem; }
-    .status { font-size: .75rem; line-height: 1.25; min-height: 2.5em; white-space: pre-line;
-      align-content: center; } /* two lines of it fit beside the button */
+    .status { font-size: .8rem; line-height: 1.25; height: 2.5em; white-space: pre-line;
+      flex: 1; overflow: hidden; align-content: center; } /* two lines of it fit beside the button */
+    @container (max-width: 21rem) { .status { font-size: .68rem; } }
     .play { flex: none; width: 5.4rem; padding-inline: 0; }
     output { color: var(--muted); font-variant-numeric: tabular-nums; }
     input[type=range]:not(.frame) { accent-color: var(--accent); flex: 1; min-width: 6rem; }
@@ -581,7 +582,7 @@
       const [first, last] = covered(around(this.#now, footprint.core.t), this.frames)
         .map(frame => frame + 1);
       const frames = first === last ? `frame ${first}` : `frames ${first}–${last}`;
-      return `${text}\n½ each way: box; 90%: ${frames}`;
+      return `${text}\nhalf: box; 90%: ${frames}`;
     }
 
     /** Marks the steps of the ledger that the cell sees: half, the core, or the field. */

@@ -293,7 +293,7 @@ def test_a_global_gate_reaches_everything_and_hardly_matters():
     assert found.size == (np.inf,) * 3 and found.effective == (1, 3, 3)
     assert repr(found) == (
         "a cell sees all 4 frames (half within 1, 90% within 1) "
-        "and all 8x8 pixels (half within 2x2, 90% within 3x3)"
+        "and all 8x8 pixels (each way half within 2x2, 90% within 3x3)"
     )
 
 

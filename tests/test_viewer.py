@@ -488,6 +488,23 @@ def test_a_tap_shows_a_cell_and_another_hides_it(open_page):
         assert differ(before, page.pixels()) == (cell is not None)
 
 
+@pytest.mark.parametrize("width", [320, 360, 800])
+def test_hovering_moves_nothing(open_page, width):
+    page = open_page(
+        html(explanation(footprint=footprint((1, 8, 8), (2, 16, 16)), times=np.arange(6) * 9999.0)),
+        viewport={"width": width, "height": 900},
+    )
+    places = """viewer => [...viewer.shadowRoot.querySelectorAll("[class]")].map(part => {
+        const { x, y, width, height } = part.getBoundingClientRect();
+        return [x, y, width, height];
+    })"""
+    before = page.viewer.evaluate(places)
+    for at in (0.1, 0.1), (0.6, 0.9):
+        point(page, *at)
+        assert "cell" in page.viewer.locator(".status").inner_text()
+        assert page.viewer.evaluate(places) == before
+
+
 @pytest.mark.parametrize("width", [360, 800])
 def test_fits_the_width(open_page, width):
     page = open_page(html(explanation()), viewport={"width": width, "height": 800})
