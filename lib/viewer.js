@@ -632,6 +632,7 @@
           stage.strokeRect(...box);
         }
       };
+      outline(cellSpan(cells.y, row), cellSpan(cells.x, column), "white", 1.5);
       for (const [extent, line, dash] of [["field", 1, [2, 4]], ["core", 1.5, [7, 4]],
         ["half", 2.5, []]]) {
         if (!footprint) break;
@@ -640,7 +641,6 @@
         const whole = `${[...down, ...across]}` === "0,1,0,1";
         if (!whole || extent === "half") outline(down, across, "#6ff3ff", line, dash);
       }
-      outline(cellSpan(cells.y, row), cellSpan(cells.x, column), "white", 1.5);
       stage.setLineDash([]);
     }
 
