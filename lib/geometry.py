@@ -40,7 +40,7 @@ TAPS = ("equal", "learned")
 FRAMES, SIDE = 1, 64  # the extents that are not being measured, kept small
 LENGTHS = (32, 128), (2048,), (2048,)  # inputs that fields are measured on: t, y, x
 SHORT = (1, 8)  # the other two extents then, the second where the first is refused
-REFUSALS = (RuntimeError, TypeError, ValueError, AttributeError)
+REFUSALS = (RuntimeError, TypeError, ValueError, AttributeError, AssertionError, LookupError)
 
 _measured: weakref.WeakKeyDictionary[nn.Module, dict] = weakref.WeakKeyDictionary()
 

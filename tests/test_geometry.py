@@ -307,6 +307,18 @@ def test_no_footprint_where_nothing_can_be_measured():
     assert footprint(network, "1", (4, 8, 8)) is None
 
 
+def test_no_footprint_of_a_network_for_one_size_only():
+    class Strict(nn.Module):
+        def forward(self, x):
+            assert x.shape[-2:] == (8, 8)
+            return x
+
+    network = nn.Sequential(Strict(), conv(3, 1, 1))
+    assert footprint(network, "1", (4, 8, 8)) is None
+    y, _ = cells(network, "1", 8)  # where it looks can still be told
+    np.testing.assert_allclose(pixels(y, 8), np.arange(8), atol=1e-6)
+
+
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
 def test_footprints_leave_the_network_alone(network, context):
     network.train()
