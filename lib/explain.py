@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from lib import occlusion
 from lib.explanation import FPS, ExplainError, Explanation, class_index, interpolation
-from lib.geometry import cells, steps
+from lib.footprint import Footprint
+from lib.geometry import cells, footprint, steps
 from lib.maps import GRADIENT_METHODS, Reshape, activations_and_logits, maps_of
 from lib.video import Clip, VideoError, read_clip, square
 
@@ -81,7 +82,7 @@ def explain(
     if method == "occlusion":
         if layer is not None:
             raise ExplainError("occlusion covers the input: it takes no layer")
-        maps, logits, (t, y, x) = _occlusion(network, inputs, window, stride)
+        maps, logits, (t, y, x), seen_by_cell = _occlusion(network, inputs, window, stride)
         names, mapped = _named(names, classes, len(logits))
         maps, layer, bias = maps[mapped], "input", None
     else:
@@ -92,6 +93,7 @@ def explain(
         maps, logits = maps[0].cpu().numpy(), logits[0].cpu().numpy()  # (M, t, h, w), (K,)
         layer, bias = seen.layer, _bias(seen.head, maps, logits, mapped)
         t, y, x = _places(network, layer, inputs.shape[2:], maps.shape[1:], len(frames))
+        seen_by_cell = None if reshape else footprint(network, layer, inputs.shape[2:])
     if t is not None and len(t) != len(frames):
         maps = _over_frames(maps, t, len(frames))
     return Explanation(
@@ -107,6 +109,7 @@ def explain(
         layer=layer,
         label=None if label is None else class_index(names, label),
         mask=mask,
+        footprint=seen_by_cell,
     )
 
 
@@ -131,13 +134,15 @@ def _places(network: nn.Module, layer: str, size, grid, frames: int):
 
 
 def _occlusion(network: nn.Module, inputs: Tensor, window, stride):
-    """Maps of all classes (K, t, h, w), logits (K,), and the centres of the places."""
+    """Maps of all classes (K, t, h, w), logits (K,), the centres of the places, and the window."""
     sizes = tuple(inputs.shape[2:])
     window = window or tuple(max(1, size // 4) for size in sizes)
     stride = stride or (window[0], max(1, window[1] // 2), max(1, window[2] // 2))
     maps, logits = occlusion.occlusion(network, inputs, window, stride)
     places = [occlusion.centres(*axis).numpy() for axis in zip(sizes, window, stride)]
-    return maps.cpu().numpy(), logits.cpu().numpy(), places
+    box = tuple((side / 2, side / 2) for side in window)
+    covered = Footprint(sizes, tuple(map(float, stride)), half=box, core=box, field=box)
+    return maps.cpu().numpy(), logits.cpu().numpy(), places, covered
 
 
 def _bias(head: nn.Linear | None, maps, logits, mapped: Sequence[int]) -> np.ndarray | None:

@@ -13,6 +13,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from lib.footprint import Footprint
 from lib.video import VideoError, write_video
 
 FPS = 4.0  # of a clip given as an array
@@ -42,6 +43,7 @@ class Explanation:
     layer: str
     label: int | None = None  # index of the true class
     mask: np.ndarray | None = None  # (T, H, W) bool, where something really moves
+    footprint: Footprint | None = None  # what one cell sees; None where it cannot be measured
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -168,8 +170,10 @@ def load(path: str | Path) -> Explanation:
         values |= {name: array if array.ndim else array.item() for name, array in found.items()}
         for name in ("classes", "mapped"):
             values[name] = found[name].tolist()
+        if "footprint" in found:
+            values["footprint"] = Footprint.of(found["footprint"])
         return Explanation(**values)
-    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+    except (OSError, ValueError, LookupError, TypeError, BadZipFile) as error:
         raise ExplainError(f"{path}: no saved explanation ({error})") from error
 
 
@@ -246,6 +250,7 @@ def write_numbers(path: Path, explanation: Explanation) -> None:
     """Every field that is not None, as arrays."""
     values = {f.name: getattr(explanation, f.name) for f in fields(explanation)}
     values["y"], values["x"] = values.pop("cells")
+    values["footprint"] = explanation.footprint and explanation.footprint.numbers
     arrays = {name: np.asarray(value) for name, value in values.items() if value is not None}
     write_whole(path, lambda whole: np.savez_compressed(whole, **arrays))
 

@@ -1,4 +1,4 @@
-"""Where a cell of a map looks: the centre of its receptive field, measured from the network.
+"""Where a cell of a map looks, and how far: its receptive field, measured from the network.
 
 Half-pixel resizing assumes that cell *i* of *n* sits at ``(i + 0.5) / n`` of the frame. Strides and
 padding decide otherwise: the cells of ResNet-50's last layer are centred on pixels 0, 32, 64, ...,
@@ -15,12 +15,16 @@ one included. The mean gives the taps of a convolution equal weight, or, with ta
 energy its trained weights have there (the sum of their squares over channels), since a gradient of
 random signs spreads like that. For symmetric padding and kernels both agree. Where padding is
 uneven, training leans the kernels against it: see `test_learned_taps_predict_where_gradients_lie`.
+
+How far a cell looks follows from the same paths, one axis at a time: the gradient of one cell in
+the middle of a long input says how many paths begin at each of its pixels. Where that is above 0 is
+the cell's field; as most paths begin near its middle, so is the part of it that holds most of them.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -28,10 +32,15 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from lib.footprint import CORE, HALF, Footprint
+
 TINY = 1e-12  # keeps gates linear and clamps (ReLU6) out of reach
 REACH = 100.0  # a ramp climbs by 1 / REACH over the frame, so it stays positive far outside of it
 TAPS = ("equal", "learned")
 FRAMES, SIDE = 1, 64  # the extents that are not being measured, kept small
+LENGTHS = (32, 128), (2048,), (2048,)  # inputs that fields are measured on: t, y, x
+SHORT = (1, 8)  # the other two extents then, the second where the first is refused
+REFUSALS = (RuntimeError, TypeError, ValueError, AttributeError, AssertionError, LookupError)
 
 _measured: weakref.WeakKeyDictionary[nn.Module, dict] = weakref.WeakKeyDictionary()
 
@@ -55,8 +64,7 @@ def cells(
     cells of `grid` = (h, w) are spread evenly over the frame: centres at half cells,
     ``(i + 0.5) / n``. Raises ValueError if that is needed and `grid` is not given.
     """
-    if taps not in TAPS:
-        raise ValueError(f"taps={taps!r}: choose one of {', '.join(TAPS)}")
+    _check_taps(taps)
     height, width = (size, size) if isinstance(size, int) else size
     grid = grid or (None, None)
     for count in (FRAMES, frames):
@@ -79,6 +87,31 @@ def steps(network: nn.Module, layer: str, frames: int, count: int | None = None)
     if count is None:
         raise ValueError(f"steps of {layer!r} cannot be measured; pass count= to spread them")
     return _half_cells(count)
+
+
+def footprint(
+    network: nn.Module, layer: str, shape: tuple[int, int, int], taps: str = "learned"
+) -> Footprint | None:
+    """What a cell of a layer sees of an input of `shape` (T, H, W), or None where nothing can say.
+
+    It is a cell's in the middle of an input large enough, so that it does not depend on `shape`,
+    which is noted only. A tap whose weights are all 0 lets nothing through, with taps="learned":
+    the temporal ones of `lib.inflate` start so. Each network and layer is measured once, again
+    when the weights have changed.
+    """
+    _check_taps(taps)
+
+    def measure() -> list[tuple] | None:
+        axes = []
+        for axis in range(3):
+            paths = _paths(network, layer, axis, taps)
+            if paths is None:
+                return None
+            axes.append(_extents(*paths))
+        return axes
+
+    axes = _once(network, (layer, "footprint", taps), measure)
+    return axes and Footprint(tuple(shape), *zip(*axes, strict=True))
 
 
 @contextmanager
@@ -109,36 +142,56 @@ def steady(network: nn.Module) -> Iterator[list]:
 
 def _centres(network: nn.Module, layer: str, shape: tuple[int, int, int], taps: str) -> list:
     """Centres along time, height and width at a layer, as fractions of `shape`, or three None."""
+    return _once(
+        network, (layer, shape, taps), lambda: _centroids(_answer(network, layer, shape, taps))
+    )
+
+
+def _once(network: nn.Module, key: tuple[str, object, str], measure: Callable):
+    """What was measured under `key`, whose last entry is the taps: learned ones may change."""
     known = _measured.setdefault(network, {})
-    version = sum(p._version for p in network.parameters()) if taps == "learned" else 0
-    key = (layer, shape, taps)
+    version = sum(p._version for p in network.parameters()) if key[-1] == "learned" else 0
     if known.get(key, (None, None))[0] != version:
-        known[key] = version, _centroids(_answer(network, layer, shape, taps))
+        known[key] = version, measure()
     return known[key][1]
+
+
+def _check_taps(taps: str) -> None:
+    if taps not in TAPS:
+        raise ValueError(f"taps={taps!r}: choose one of {', '.join(TAPS)}")
 
 
 def _answer(
     network: nn.Module, layer: str, shape: tuple[int, int, int], taps: str
 ) -> Tensor | None:
     """The layer's answer (4, C, t, h, w) to a constant and three ramps, or None if it has none."""
-    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    with torch.inference_mode():
+        probe = torch.ones(4, 3, *shape, dtype=torch.float64, device=_device(network))
+        for axis, n in enumerate(shape):
+            ramp = (torch.arange(n, dtype=torch.float64, device=probe.device) + 0.5) / n / REACH
+            probe[1 + axis].transpose(1 + axis, -1).add_(ramp)  # (3, T, H, W), axis last
+        return _run(network, layer, probe, taps)
+
+
+def _run(network: nn.Module, layer: str, probe: Tensor, taps: str) -> Tensor | None:
+    """The layer's answer, paths counted alike, to a probe (N, 3, T, H, W); of its last run."""
     answers: list = []
 
     def remember(_module, _args, output):
-        answers[:] = [output.clone() if isinstance(output, Tensor) else None]  # the last run's
+        answers[:] = [output.clone() if isinstance(output, Tensor) else None]
 
-    with steady(network) as handles, torch.inference_mode():
+    with steady(network) as handles:
         handles.append(network.get_submodule(layer).register_forward_hook(remember))
         try:
-            probe = torch.ones(4, 3, *shape, dtype=torch.float64, device=device)
-            for axis, n in enumerate(shape):
-                ramp = (torch.arange(n, dtype=torch.float64, device=device) + 0.5) / n / REACH
-                probe[1 + axis].transpose(1 + axis, -1).add_(ramp)  # (3, T, H, W), axis last
             with _PathCount(taps):
                 network(probe * TINY)
-        except (RuntimeError, TypeError, ValueError, AttributeError):
-            pass  # refused: below the layer there is no answer, above it none is needed
+        except REFUSALS:
+            pass  # below the layer there is no answer, above it none is needed
     return answers[0] if answers else None
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next((p.device for p in network.parameters()), torch.device("cpu"))
 
 
 def _centroids(answer: Tensor | None) -> list:
@@ -161,6 +214,65 @@ def _even(centres: np.ndarray | None, count: int | None) -> bool:
 
 def _half_cells(n: int) -> np.ndarray:
     return (np.arange(n) + 0.5) / n
+
+
+# --- how far a cell looks ------------------------------------------------------------------------
+
+
+def _paths(network: nn.Module, layer: str, axis: int, taps: str) -> tuple[float, np.ndarray] | None:
+    """The stride, and the shares (L,) of the paths to a cell in the middle that begin at each of L
+    places of an axis, or None. L holds the cell's field, or is the longest of `LENGTHS`."""
+    found = None
+    for length in LENGTHS[axis]:
+        for short in SHORT:
+            shape = [length if i == axis else short for i in range(3)]
+            found = _gradient(network, layer, shape, axis, taps)
+            if found is not None:
+                break
+        if found is None or not found[1][[0, -1]].any():
+            break
+    counted = found is not None and np.isfinite(found[1]).all() and (found[1] >= 0).all()
+    return found if counted else None  # below 0 where something in between does not count paths
+
+
+def _gradient(
+    network: nn.Module, layer: str, shape: Sequence[int], axis: int, taps: str
+) -> tuple[float, np.ndarray] | None:
+    with torch.inference_mode(False), torch.enable_grad():
+        probe = torch.ones(1, 3, *shape, dtype=torch.float64, device=_device(network))
+        slope = 1 / shape[axis] / REACH
+        places = torch.arange(shape[axis], dtype=torch.float64, device=probe.device) * slope
+        probe.transpose(2 + axis, -1).add_(places)
+        answer = _run(network, layer, probe.requires_grad_(), taps)
+        if not isinstance(answer, Tensor) or answer.ndim != 5:
+            return None
+        cells = answer.transpose(2 + axis, 0).flatten(1).sum(1)  # (n,)
+        middle = len(cells) // 2
+        try:
+            (paths,) = torch.autograd.grad(cells[middle], probe)
+        except REFUSALS:
+            return None
+    paths = paths.transpose(2 + axis, 0).flatten(1).sum(1)  # (L,)
+    climb = (cells[middle] - cells[middle - 1]).detach() if middle else torch.inf  # one cell only
+    return float(climb / paths.sum() / slope), (paths / paths.sum()).cpu().numpy()
+
+
+def _extents(stride: float, paths: np.ndarray) -> tuple:
+    """Stride, half, core and field of shares (L,); the last three as distances from the centre."""
+    centre = float(paths @ (np.arange(len(paths)) + 0.5))
+    reached = np.flatnonzero(paths)
+    runs = [_shortest(paths, centre, share) for share in (HALF, CORE)]
+    runs += [(-np.inf, np.inf) if paths[[0, -1]].any() else (reached[0], reached[-1] + 1)]
+    spans = [(centre - float(start), float(end) - centre) for start, end in runs]
+    return round(stride, 6), *spans
+
+
+def _shortest(shares: np.ndarray, centre: float, share: float) -> tuple[int, int]:
+    """Edges of the shortest run of places that holds `share`; of equal ones, the most central."""
+    before = np.concatenate([[0], shares.cumsum()])  # what lies before each edge
+    ends = np.searchsorted(before, before + share - 1e-9)
+    runs = [(start, int(end)) for start, end in enumerate(ends) if end < len(before)]
+    return min(runs, key=lambda run: (run[1] - run[0], round(abs(sum(run) / 2 - centre), 6)))
 
 
 # --- counting paths -------------------------------------------------------------------------------
@@ -208,7 +320,7 @@ def _convolution(
     x = x.unflatten(1, (groups, -1)).mean(2)  # (N, groups, ...)
     energy = x.new_ones(kernel)
     if taps == "learned" and weight.any():
-        energy = weight.detach().to(x.dtype).square().sum((0, 1))
+        energy = weight.detach().float().square().sum((0, 1)).to(x.dtype)
     x = _window(x, kernel, stride, padding, dilation, energy=energy)
     return x.repeat_interleave(weight.shape[0] // groups, 1)
 

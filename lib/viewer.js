@@ -1,7 +1,7 @@
 // <cam-viewer>: a clip with the network's evidence on every frame. Printed by lib/viewer.py.
 //
 // The state of a viewer is its attributes and nothing else: frame, mode, class-index, versus-index,
-// opacity, scale, truth, playing. Its controls set them, a page or a test may set them (each is a
+// opacity, scale, truth, playing, cell ("row,column", which the pointer sets). Its controls set them, a page or a test may set them (each is a
 // property, too), and every change draws the viewer anew.
 (() => {
   const TAG = "cam-viewer";
@@ -40,6 +40,7 @@
     .panel { display: flex; flex-direction: column; gap: .7rem; min-width: 0; }
     .stage { border-radius: 6px; overflow: hidden; background: var(--well); }
     .stage canvas { display: block; width: 100%; }
+    :host(:not([mode=original])) .stage { cursor: crosshair; }
     :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 
     .ledger { display: flex; height: 3.25rem; margin-top: .5rem; cursor: pointer;
@@ -50,6 +51,11 @@
     .ledger i { position: absolute; inset-inline: 14%; min-height: 1px; background: var(--for);
       border-radius: 1.5px 1.5px 0 0; }
     .ledger .against i { background: var(--against); border-radius: 0 0 1.5px 1.5px; }
+    /* Above the bars: how much of what the cell sees lies in these frames. */
+    .ledger [data-seen]::after { content: ""; position: absolute; inset: -.3rem 1px auto;
+      height: 3px; background: var(--accent); }
+    .ledger [data-seen=core]::after { opacity: .5; }
+    .ledger [data-seen=field]::after { opacity: .5; height: 1px; }
     /* The thumb travels from the middle of the first bar to the middle of the last one. */
     .frame { appearance: none; display: block; height: 1.25rem; background: none; cursor: pointer;
       width: calc(100% - 100% / var(--frames) + 1rem); border-radius: 6px;
@@ -68,7 +74,9 @@
       padding: .25rem .6rem; cursor: pointer; }
     button:hover, select:hover { border-color: var(--accent); }
     .transport { display: flex; align-items: center; gap: .6rem; }
-    .status { font-size: .8rem; line-height: 1.25; } /* two lines of it fit beside the button */
+    .status { font-size: .8rem; line-height: 1.25; height: 2.5em; white-space: pre-line;
+      flex: 1; overflow: hidden; align-content: center; } /* two lines of it fit beside the button */
+    @container (max-width: 21rem) { .status { font-size: .68rem; } }
     .play { flex: none; width: 5.4rem; padding-inline: 0; }
     output { color: var(--muted); font-variant-numeric: tabular-nums; }
     input[type=range]:not(.frame) { accent-color: var(--accent); flex: 1; min-width: 6rem; }
@@ -195,6 +203,29 @@
     return bits.map((_, bit) => (packed[bit >> 3] >> (7 - (bit & 7))) & 1);
   };
 
+  /** What lies around a centre, `before` and `after` it, of everything from 0 to 1. */
+  const around = (centre, [before, after]) =>
+    [clamp(centre - before, 0, 1), clamp(centre + after, 0, 1)];
+
+  /** The one of all centres that is nearest. */
+  const nearest = (centres, place) => {
+    const distances = Array.from(centres, centre => Math.abs(centre - place));
+    return distances.indexOf(Math.min(...distances));
+  };
+
+  /** From half way to the neighbour on one side to half way to that on the other. */
+  const cellSpan = (centres, cell) => [-1, 1].map(side => {
+    const neighbour = centres[cell + side];
+    return neighbour === undefined ? Number(side > 0) : clamp((centres[cell] + neighbour) / 2, 0, 1);
+  });
+
+  /** First and last of `count` equal parts that a span of 0 to 1 covers, to the nearest one. */
+  const covered = ([start, end], count) => {
+    const middle = Math.floor((start + end) / 2 * count);
+    return [Math.min(middle, Math.round(start * count)),
+      Math.max(middle, Math.round(end * count) - 1)];
+  };
+
   /** Time from one frame to the next in milliseconds, without the frames that are only held. */
   const pace = times => {
     const steps = times.slice(1).map((time, frame) => time - times[frame]).filter(step => step > 0);
@@ -204,12 +235,15 @@
   class CamViewer extends HTMLElement {
     static observedAttributes = [
       "frame", "mode", "class-index", "versus-index", "opacity", "scale", "truth", "playing",
+      "cell",
     ];
     #data; // as printed by lib/viewer.py
     #sheet; // all frames, one ImageBitmap
     #parts; // the elements of the shadow tree, by class
     #layer = document.createElement("canvas"); // what is laid over the frame
-    #evidence; // of the selected class, 0 to 1 over the clip, (T, h, w)
+    #signed; // the evidence of the selected class (T, h, w)
+    #evidence; // what of it is drawn, 0 to 1 over the clip
+    #unit; // "of the logit" where cells add up to it
     #sums; // its ledger (T,)
     #timer;
 
@@ -244,6 +278,16 @@
     set scale(name) { this.setAttribute("scale", name); }
     get truth() { return this.hasAttribute("truth"); }
     set truth(on) { this.toggleAttribute("truth", on); }
+    /** [row, column] of the cell whose footprint is shown, or null. */
+    get cell() {
+      const cell = /^(\d+),(\d+)$/.exec(this.getAttribute("cell"))?.slice(1).map(Number);
+      const [, , rows, columns] = this.#data?.maps.shape ?? [];
+      return this.mode !== "original" && cell?.[0] < rows && cell[1] < columns ? cell : null;
+    }
+    set cell(place) {
+      if (place) this.setAttribute("cell", place);
+      else this.removeAttribute("cell");
+    }
     get playing() { return this.hasAttribute("playing"); }
     set playing(on) { this.toggleAttribute("playing", on); }
 
@@ -309,17 +353,18 @@
       this.#parts = Object.fromEntries(
         [...root.querySelectorAll("[class]")].map(part => [part.classList[0], part]),
       );
-      const { stage, frame, ramp, source, ...parts } = this.#parts;
+      const { stage, frame, ramp, source, ...others } = this.#parts;
       const { width, height } = this.#layer;
       Object.assign(stage.firstElementChild, { width, height });
       frame.max = data.sheet.frames - 1;
       frame.style.setProperty("--frames", data.sheet.frames);
-      parts["truth-field"].hidden = !data.mask;
+      others["truth-field"].hidden = !data.mask;
       const stops = Array.from({ length: 18 }, (_, i) => data.colours.slice(45 * i, 45 * i + 3));
       ramp.style.background = `linear-gradient(90deg, ${stops.map(rgb => `rgb(${rgb})`)})`;
       const [, steps, rows, columns] = data.maps.shape;
       source.textContent =
-        `${data.method} at layer ${data.layer}, ${steps} × ${rows} × ${columns} cells`;
+        `${data.method} at layer ${data.layer}, ${steps} × ${rows} × ${columns} cells` +
+        (data.footprint ? `; ${data.footprint.text}` : "");
       this.#buildClasses();
       this.#buildLedger(steps);
       this.#listen(root);
@@ -363,7 +408,7 @@
     }
 
     #listen(root) {
-      const { ledger, play, caption } = this.#parts;
+      const { stage, ledger, play, caption } = this.#parts;
       this.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab's, on the same keys
       root.addEventListener("keydown", event => this.#onKey(event));
       root.addEventListener("input", ({ target }) => this.#onInput(target));
@@ -371,12 +416,31 @@
       caption.addEventListener("click", ({ target }) => {
         if (target.localName === "button") this.classIndex = target.value;
       });
+      // A pointer that hovers shows the cell below it; a finger taps, and taps again to be rid of it.
+      stage.addEventListener("pointermove", event => {
+        if (event.pointerType !== "touch") this.cell = this.#cellAt(event);
+      });
+      stage.addEventListener("pointerup", event => {
+        if (event.pointerType !== "touch") return;
+        const cell = this.#cellAt(event);
+        this.cell = `${cell}` === this.getAttribute("cell") ? null : cell;
+      });
+      stage.addEventListener("pointerleave", event => {
+        if (event.pointerType !== "touch") this.cell = null;
+      });
+      stage.addEventListener("blur", () => { this.cell = null; });
       const scrub = event => {
         const { left, width } = ledger.getBoundingClientRect();
         this.#go(Math.floor(this.frames * (event.clientX - left) / width));
       };
       ledger.addEventListener("pointerdown", scrub);
       ledger.addEventListener("pointermove", event => { if (event.buttons) scrub(event); });
+    }
+
+    #cellAt({ clientX, clientY }) {
+      const { left, top, width, height } = this.#parts.stage.getBoundingClientRect();
+      const { y, x } = this.#data.cells;
+      return [nearest(y, (clientY - top) / height), nearest(x, (clientX - left) / width)];
     }
 
     #onInput({ className, type, name, value, checked }) {
@@ -429,7 +493,7 @@
       const integers = index => maps.values.subarray(index * size, (index + 1) * size);
       const signedMap = index => Float32Array.from(integers(index), v => v * maps.scales[index]);
       const largest = values => values.reduce((peak, value) => Math.max(peak, value), 0);
-      const evidence = signedMap(row);
+      const evidence = this.#signed = signedMap(row);
       if (other !== null) signedMap(less).forEach((value, cell) => { evidence[cell] -= value; });
       const greatest = this.scale === "all" && other === null
         ? Math.max(...maps.scales.map((scale, index) => scale * largest(integers(index))))
@@ -447,6 +511,7 @@
         ? ["bias", "logit"] : ["difference of biases", "lead in logits"];
       // Only average pooling and a linear head above the layer make the books balance.
       const balanced = bias && Math.abs(sum + offset - logit) < 1e-3 * Math.max(1, Math.abs(logit));
+      this.#unit = balanced ? ` of the ${other === null ? "logit" : "lead"}` : "";
       this.#parts.sum.textContent = balanced
         ? `Σ bars ${decimals(sum)} + ${offsetName} ${decimals(offset)} = ${name} ${decimals(logit)}`
         : `Σ bars ${decimals(sum)}, ${name} ${decimals(logit)} (equal only at the last layer)`;
@@ -483,23 +548,54 @@
     #draw() {
       this.#drawStage();
       const { frame, mode, playing } = this;
-      const { stage, play, ledger, modes, opacity, ...parts } = this.#parts;
+      const { stage, play, ledger, modes, opacity, status, truth, ...others } = this.#parts;
       const { times } = this.#data;
       const sum = this.#sums[this.#step];
       const place = `frame ${frame + 1} of ${this.frames}`;
       stage.firstElementChild.setAttribute("aria-label", `${place}, ${mode}` +
         (mode === "original" ? "" : `: evidence for ${this.#subject}`));
       play.textContent = playing ? "❚❚ Pause" : "▶ Play";
-      parts.status.value =
+      status.value = this.cell ? this.#cellText() :
         `${frame + 1}/${this.frames} · ${times[frame].toFixed(2)} s · evidence ${signed(sum, 2)}`;
-      parts.frame.value = frame;
-      parts.frame.setAttribute("aria-valuetext", `${place}, evidence ${signed(sum)}`);
+      others.frame.value = frame;
+      others.frame.setAttribute("aria-valuetext", `${place}, evidence ${signed(sum)}`);
       [...ledger.children].forEach((bar, step) => bar.classList.toggle("now", step === this.#step));
+      this.#markReach();
       modes.querySelector(`[value=${mode}]`).checked = true;
       opacity.value = this.opacity;
       opacity.disabled = mode !== "overlay";
-      parts.scale.checked = this.scale === "all";
-      parts.truth.checked = this.truth;
+      others.scale.checked = this.scale === "all";
+      truth.checked = this.truth;
+    }
+
+    /** The middle of the current step, as a fraction of the clip. */
+    get #now() { return (this.#step + 0.5) / this.#data.maps.shape[1]; }
+
+    /** The evidence of the cell, and where most of what it sees lies, in two short lines. */
+    #cellText() {
+      const { maps: { shape: [, , rows, columns] }, footprint } = this.#data;
+      const [row, column] = this.cell;
+      const value = this.#signed[(this.#step * rows + row) * columns + column];
+      const text = `cell (${row + 1}, ${column + 1}): ${value < 0 ? "−" : value > 0 ? "+" : ""}` +
+        `${Number(Math.abs(value).toPrecision(2))}${this.#unit}`;
+      if (!footprint) return text;
+      const [first, last] = covered(around(this.#now, footprint.core.t), this.frames)
+        .map(frame => frame + 1);
+      const frames = first === last ? `frame ${first}` : `frames ${first}–${last}`;
+      return `${text}\nhalf: box; 90%: ${frames}`;
+    }
+
+    /** Marks the steps of the ledger that the cell sees: half, the core, or the field. */
+    #markReach() {
+      const { footprint, maps: { shape: [, steps] } } = this.#data;
+      for (const bar of this.#parts.ledger.children) bar.removeAttribute("data-seen");
+      if (!this.cell || !footprint) return;
+      for (const extent of ["field", "core", "half"]) {
+        const [first, last] = covered(around(this.#now, footprint[extent].t), steps);
+        for (let step = first; step <= last; step++) {
+          this.#parts.ledger.children[step].dataset.seen = extent;
+        }
+      }
     }
 
     #drawStage() {
@@ -518,6 +614,34 @@
       };
       if (this.mode !== "original") lay(pixels => this.#paintEvidence(pixels));
       if (this.truth && mask) lay(pixels => this.#paintTruth(pixels));
+      if (this.cell) this.#paintFootprint(stage);
+    }
+
+    /** The cell, the half of what it sees, and thinner 90% and all of it where not the whole frame. */
+    #paintFootprint(stage) {
+      const { cells, footprint } = this.#data;
+      const { width, height } = this.#layer;
+      const [row, column] = this.cell;
+      const outline = ([top, bottom], [left, right], colour, line, dash = []) => {
+        const rim = line / 2 + 1; // kept inside the frame
+        const box = [left * width + rim, top * height + rim,
+          (right - left) * width - 2 * rim, (bottom - top) * height - 2 * rim];
+        stage.setLineDash(dash);
+        for (const [style, thickness] of [["rgb(0 0 0 / 0.6)", line + 2], [colour, line]]) {
+          Object.assign(stage, { strokeStyle: style, lineWidth: thickness });
+          stage.strokeRect(...box);
+        }
+      };
+      outline(cellSpan(cells.y, row), cellSpan(cells.x, column), "white", 1.5);
+      for (const [extent, line, dash] of [["field", 1, [2, 4]], ["core", 1.5, [7, 4]],
+        ["half", 2.5, []]]) {
+        if (!footprint) break;
+        const { y, x } = footprint[extent];
+        const [down, across] = [around(cells.y[row], y), around(cells.x[column], x)];
+        const whole = `${[...down, ...across]}` === "0,1,0,1";
+        if (!whole || extent === "half") outline(down, across, "#6ff3ff", line, dash);
+      }
+      stage.setLineDash([]);
     }
 
     /** Colour shows the evidence; in the overlay so does the opacity: what is unlit stays clear. */

@@ -22,10 +22,12 @@ from PIL import Image
 
 if TYPE_CHECKING:
     from lib.explanation import Explanation
+    from lib.footprint import Footprint
 
 SCRIPT = Path(__file__).with_suffix(".js")
 MODES = ("original", "overlay", "heatmap")
 SCALES = ("class", "all")
+EXTENTS = ("half", "core", "field")  # of a footprint
 MASK_SIZE = 64  # the truth outline is kept at most this wide and high
 JPEG_QUALITY = 85
 
@@ -92,6 +94,7 @@ def html(
         "mapped": [int(k) for k in explanation.mapped],
         "maps": _maps(explanation.maps),
         "cells": {axis: _numbers(c) for axis, c in zip("yx", explanation.cells, strict=True)},
+        "footprint": explanation.footprint and _footprint(explanation.footprint),
         "ledger": [_numbers(row) for row in ledger],
         "mask": None if explanation.mask is None else _mask(explanation.mask),
         "colours": _base64(_palette(colours).tobytes()),
@@ -196,6 +199,16 @@ def _maps(maps: np.ndarray) -> dict:
         "shape": list(maps.shape),
         "scales": [float(scale) for scale in scales],
         "values": _base64(np.rint(maps / divisors).astype("<i2").tobytes()),
+    }
+
+
+def _footprint(footprint: Footprint) -> dict:
+    """Distances from a cell's centre as fractions of the clip, cut off at all of it."""
+    whole = np.array(footprint.shape)[:, None]
+    extents = {name: np.minimum(getattr(footprint, name) / whole, 1) for name in EXTENTS}
+    return {"text": repr(footprint)} | {
+        name: {axis: _numbers(pair) for axis, pair in zip("tyx", extent, strict=True)}
+        for name, extent in extents.items()
     }
 
 

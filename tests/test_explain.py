@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,12 +62,22 @@ def test_saved_numbers_come_back(network, frames, tmp_path):
     for name in ("frames", "times", "logits", "bias", "maps", "mask"):
         np.testing.assert_array_equal(getattr(again, name), getattr(result, name))
     np.testing.assert_array_equal(again.cells[1], result.cells[1])
+    assert again.footprint == result.footprint
+    assert result.footprint.size == (5, 7, 7)  # two kernels of 3 frames; 3 + 2 * 2 pixels
+    replace(result, footprint=None).save(tmp_path / "old.npz")  # as those before there was one
+    assert load(tmp_path / "old.npz").footprint is None
     earlier = explain(network, frames, layer="relu1", method="gradcam")
     earlier.save(tmp_path / "y.npz")
     assert load(tmp_path / "y.npz").bias is None
     (tmp_path / "z.npz").write_bytes(b"no zip")
     with pytest.raises(ExplainError, match="z.npz"):
         load(tmp_path / "z.npz")
+
+
+def test_the_footprint_of_occlusion_is_its_window(network, frames):
+    found = explain(network, frames, method="occlusion", window=(2, 4, 8), stride=(1, 4, 8))
+    assert found.footprint.field == ((1, 1), (2, 2), (4, 4))
+    assert found.footprint.stride == (1, 4, 8) and found.footprint.shape == (5, 16, 16)
 
 
 def test_tokens_need_a_reshape(frames):

@@ -13,7 +13,7 @@ from torchvision.models.video import r3d_18
 
 from lib import networks
 from lib.explain import explain
-from lib.geometry import cells, steps
+from lib.geometry import cells, footprint, steps
 from lib.inflate import inflate
 
 
@@ -206,3 +206,127 @@ def test_half_cells_where_nothing_can_be_measured():
     with pytest.raises(ValueError, match="grid"):
         cells(network, "up", 4)
     np.testing.assert_allclose(steps(network, "up", 6, 3), [1 / 6, 3 / 6, 5 / 6])
+
+
+# --- how far a cell looks -------------------------------------------------------------------------
+
+
+def time3(**options):
+    return nn.Conv3d(3, 3, (3, 1, 1), padding=(1, 0, 0), **options)
+
+
+FOOTPRINTS = {  # layers, axis, and by hand: stride, size, and the run that holds 90% of the paths
+    "k3": ([conv(3, 1, 1)], 1, 1, 3, 3),
+    "two of k3: 1 2 3 2 1, of 9": ([conv(3, 1, 1)] * 2, 2, 1, 5, 5),
+    # 1 3 6 7 6 3 1, of 27: the middle five are 25 / 27
+    "three of k3": ([conv(3, 1, 1)] * 3, 1, 1, 7, 5),
+    "along time": ([time3()] * 2, 0, 1, 5, 5),
+    "not across time": ([conv(3, 1, 1)] * 2, 0, 1, 1, 1),
+    "k4 s4 p0": ([conv(4, 4, 0)], 2, 4, 4, 4),
+    "dilated by 2": (
+        [nn.Conv3d(3, 3, (1, 3, 3), padding=(0, 2, 2), dilation=(1, 2, 2))],
+        1,
+        1,
+        5,
+        5,
+    ),
+    "k3 s2, then k3: 3 + 2 * 2": ([conv(3, 2, 1), conv(3, 1, 1)], 1, 2, 7, 7),
+    # the second pool spans two outputs of the first, 2 places apart
+    "two pools": ([nn.MaxPool3d((1, 2, 2)), nn.AvgPool3d((1, 2, 2))], 2, 4, 4, 4),
+    "padded on one side": ([Pad((0, 1, 0, 1)), conv(3, 2, 0)], 1, 2, 3, 3),
+}
+
+
+@pytest.mark.parametrize("name", FOOTPRINTS)
+def test_footprints_by_hand(name):
+    layers, axis, stride, size, effective = FOOTPRINTS[name]
+    found = footprint(nn.Sequential(*layers), str(len(layers) - 1), (8, 32, 32), "equal")
+    assert found.stride[axis] == pytest.approx(stride, abs=1e-5)
+    assert (found.size[axis], found.effective[axis]) == (size, effective)
+
+
+def test_a_footprint_lies_around_the_centre_of_learned_taps():
+    """Energies 1, 0, 4: the centroid is 4/5 of the way from one pixel to the other."""
+    layer = conv(3, 2, 1)
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.weight[..., 1, 0], layer.weight[..., 1, 2] = 1.0, 2.0
+    found = footprint(nn.Sequential(layer), "0", (1, 8, 8))
+    assert found.field[1] == found.core[1] == pytest.approx((0.5, 0.5))
+    assert found.field[2] == found.core[2] == pytest.approx((0.5 + 1.6, 0.5 + 0.4))
+    assert found.half[2] == pytest.approx((0.5 - 0.4, 0.5 + 0.4))  # 4/5 of the paths: one pixel
+    with torch.no_grad():
+        layer.weight[..., 1, 0] = 2.0
+    assert footprint(nn.Sequential(layer), "0", (1, 8, 8)).field[2] == pytest.approx((1.5, 1.5))
+
+
+@pytest.mark.parametrize(("early", "size"), [(False, 427), (True, 483)])
+def test_footprint_of_resnet50(early, size):
+    """7 by 7 at stride 2, a 3 by 3 pool, then 3, 4, 6 and 3 kernels of 3 by 3: what they add is
+    2 x the distance of their inputs. It is 32, after 16, in all but the first of the last stage:
+    7 + 2*2 + 3*8 + (8 + 3*16) + (16 + 5*32) + (32 + 2*64) = 427. He et al. (2015, arXiv 1512.03385)
+    stride earlier, in the 1 by 1 before: 7 + 2*2 + 3*8 + 4*16 + 6*32 + 3*64 = 483."""
+    network = resnet50(num_classes=2)
+    for stage in (network.layer2, network.layer3, network.layer4) if early else ():
+        stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
+    found = footprint(inflate(network), "layer4", (16, 224, 224), "equal")
+    # 3 frames once in each of 16 blocks' three kernels, and in the first convolution: 49 of them
+    assert found.size == (2 * 49 + 1, size, size)
+    assert found.stride == pytest.approx((1, 32, 32), abs=1e-5)
+    assert found.effective[1] < size / 3  # most of it is never seen (Luo et al. 2016)
+
+
+def test_temporal_reach_of_the_network_that_ships():
+    """Five kernels of three frames in a row."""
+    found = footprint(networks.load(), "bn2", (16, 128, 128))
+    assert found.size[0] == 11 and found.effective[0] < 11
+    assert found.stride == pytest.approx((1, 16, 16), abs=1e-5)
+    assert "11 of 16 frames" in repr(found)
+
+
+def test_a_global_gate_reaches_everything_and_hardly_matters():
+    class Gate(nn.Module):
+        def forward(self, x):
+            return x * x.mean((2, 3, 4), keepdim=True).sigmoid()
+
+    found = footprint(nn.Sequential(conv(3, 1, 1), Gate()), "1", (4, 8, 8), "equal")
+    assert found.size == (np.inf,) * 3 and found.effective == (1, 3, 3)
+    assert repr(found) == (
+        "a cell sees all 4 frames (half within 1, 90% within 1) "
+        "and all 8x8 pixels (each way half within 2x2, 90% within 3x3)"
+    )
+
+
+def test_no_footprint_where_nothing_can_be_measured():
+    network = nn.Sequential(nn.ConvTranspose3d(3, 4, (1, 2, 2), stride=(1, 2, 2)), nn.Flatten())
+    with torch.no_grad():
+        network[0].weight.copy_(
+            torch.linspace(-1, 0.5, network[0].weight.numel()).view(3, 4, 1, 2, 2)
+        )
+    assert footprint(network, "0", (4, 8, 8)) is None
+    assert footprint(network, "1", (4, 8, 8)) is None
+
+
+def test_no_footprint_of_a_network_for_one_size_only():
+    class Strict(nn.Module):
+        def forward(self, x):
+            assert x.shape[-2:] == (8, 8)
+            return x
+
+    network = nn.Sequential(Strict(), conv(3, 1, 1))
+    assert footprint(network, "1", (4, 8, 8)) is None
+    y, _ = cells(network, "1", 8)  # where it looks can still be told
+    np.testing.assert_allclose(pixels(y, 8), np.arange(8), atol=1e-6)
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_footprints_leave_the_network_alone(network, context):
+    network.train()
+    before = state(network)
+    with context():
+        inside = footprint(network, "relu2", (5, 16, 16))
+    assert same(before, state(network))
+    assert inside.size == (5, 7, 7)
+    runs = []
+    network.conv1.register_forward_hook(lambda *_: runs.append(1))
+    assert footprint(network, "relu2", (5, 16, 16)) == inside and not runs  # measured once

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from lib.footprint import Footprint
 from lib.viewer import SCRIPT, html
 
 FRAMES, CELLS, SIZE = 6, 4, 64
@@ -34,6 +35,7 @@ def explanation(seed: int = 0, steps: int = FRAMES, **changes) -> SimpleNamespac
         "mask": mask,
         "method": "cam",
         "layer": "bn2",
+        "footprint": None,
     } | changes
     if "logits" not in fields:
         fields["logits"] = fields["maps"].sum(axis=(1, 2, 3)) + bias
@@ -390,6 +392,117 @@ def test_contact_sheet_without_scripts(browser, tmp_path):
     assert page.get_by_alt_text("The 6 frames of the clip").is_visible()
     assert page.get_by_text("true: Opening [something]").is_visible()
     context.close()
+
+
+def footprint(half, core, field=(np.inf,) * 3) -> Footprint:
+    """As far before as after the centre: t, y, x, of the clip's frames and pixels."""
+    extents = [tuple((reach, reach) for reach in extent) for extent in (half, core, field)]
+    return Footprint((FRAMES, SIZE, SIZE), (1.0, 16.0, 16.0), *extents)
+
+
+def point(page, y: float, x: float) -> None:
+    """The mouse to a place of the stage, in fractions of it."""
+    box = page.viewer.locator("canvas").bounding_box()
+    page.page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+
+
+def cyan(pixels: np.ndarray) -> list[float]:
+    """First and last row and column, as fractions, where a footprint is outlined."""
+    places = np.nonzero((pixels[..., 0] < 160) & (pixels[..., 1:] > 200).all(2))
+    return [
+        edge / n
+        for found, n in zip(places, pixels.shape, strict=False)
+        for edge in (found.min(), found.max() + 1)
+    ]
+
+
+@pytest.mark.parametrize("mode", ["overlay", "heatmap"])
+def test_hovering_shows_the_footprint_of_a_cell(open_page, mode):
+    seen = footprint(half=(0.5, 12, 8), core=(1.5, np.inf, np.inf), field=(2.5, np.inf, np.inf))
+    shown = explanation(footprint=seen, frames=np.zeros((FRAMES, SIZE, SIZE, 3), np.uint8))
+    page = open_page(html(shown, selected=0, mode=mode, opacity=0, frame=1))
+    viewer, pixels = page.viewer, page.pixels()
+    assert repr(seen) in viewer.locator(".source").inner_text()
+    status, height = viewer.locator(".status").inner_text(), viewer.bounding_box()["height"]
+    point(page, 0.3, 0.7)  # row 2 of 4, whose centre is at 3/8; column 3, at 5/8
+    assert page.get("cell") == [1, 2]
+    assert differ(pixels, page.pixels()) and viewer.bounding_box()["height"] == height
+    # 12 and 8 of 64 pixels around it
+    edges = [3 / 8 - 12 / 64, 3 / 8 + 12 / 64, 5 / 8 - 8 / 64, 5 / 8 + 8 / 64]
+    if mode == "overlay":  # on black; a heat map has colours of its own
+        np.testing.assert_allclose(cyan(page.pixels()), edges, atol=0.008)
+    value, reach = viewer.locator(".status").inner_text().replace("−", "-").splitlines()
+    assert value.startswith("cell (2, 3): ") and value.endswith(" of the logit")
+    number = float(value.split()[3])
+    assert number == pytest.approx(shown.maps[0, 1, 1, 2], rel=0.06)
+    assert "frames 1–3" in reach
+    marks = "bars => bars.map(bar => bar.dataset.seen ?? '')"
+    bars = viewer.locator(".ledger span")
+    assert bars.evaluate_all(marks) == ["core", "half", "core", "field", "", ""]
+    page.page.mouse.move(2, 2)
+    assert page.get("cell") is None
+    np.testing.assert_array_equal(page.pixels(), pixels)
+    assert viewer.locator(".status").inner_text() == status
+    assert bars.evaluate_all(marks) == [""] * FRAMES
+    page.set(mode="original")
+    point(page, 0.3, 0.7)
+    assert not differ(pixels * (mode == "overlay"), page.pixels() * (mode == "overlay"))
+    assert page.get("cell") is None
+
+
+def test_a_footprint_ends_at_the_frame(open_page):
+    dark = explanation(
+        footprint=footprint(half=(9, 20, 16), core=(9, 30, 16)),
+        frames=np.zeros((FRAMES, SIZE, SIZE, 3), np.uint8),
+    )
+    page = open_page(html(dark, opacity=0))
+    point(page, 0.05, 0.95)  # the corner cell, centred on 8 and 56 of 64 pixels
+    np.testing.assert_allclose(cyan(page.pixels()), [0, 38 / 64, 40 / 64, 1], atol=0.015)
+
+
+def test_without_a_footprint_the_value_of_the_cell_is_shown(open_page):
+    shown = explanation(bias=None, logits=np.zeros(3, np.float32))
+    page = open_page(html(shown, selected=1, versus=2, frame=4))
+    point(page, 0.9, 0.1)
+    text = page.viewer.locator(".status").inner_text().replace("−", "-")
+    value = shown.maps[1, 4, 3, 0] - shown.maps[2, 4, 3, 0]
+    assert float(text.removeprefix("cell (4, 1): ")) == pytest.approx(value, rel=0.06)
+    page.viewer.get_by_role("group", name="Clip: ").focus()
+    page.page.keyboard.press("Home")  # the keys go on working below the pointer
+    text = page.viewer.locator(".status").inner_text().replace("−", "-")
+    value = shown.maps[1, 0, 3, 0] - shown.maps[2, 0, 3, 0]
+    assert float(text.removeprefix("cell (4, 1): ")) == pytest.approx(value, rel=0.06)
+
+
+def test_a_tap_shows_a_cell_and_another_hides_it(open_page):
+    page = open_page(
+        html(explanation(footprint=footprint((1, 8, 8), (2, 16, 16)))),
+        has_touch=True,
+        viewport={"width": 360, "height": 800},
+    )
+    before = page.pixels()
+    box = page.viewer.locator("canvas").bounding_box()
+    for cell in [0, 3], None:
+        page.page.touchscreen.tap(box["x"] + 0.9 * box["width"], box["y"] + 0.1 * box["height"])
+        assert page.get("cell") == cell
+        assert differ(before, page.pixels()) == (cell is not None)
+
+
+@pytest.mark.parametrize("width", [320, 360, 800])
+def test_hovering_moves_nothing(open_page, width):
+    page = open_page(
+        html(explanation(footprint=footprint((1, 8, 8), (2, 16, 16)), times=np.arange(6) * 9999.0)),
+        viewport={"width": width, "height": 900},
+    )
+    places = """viewer => [...viewer.shadowRoot.querySelectorAll("[class]")].map(part => {
+        const { x, y, width, height } = part.getBoundingClientRect();
+        return [x, y, width, height];
+    })"""
+    before = page.viewer.evaluate(places)
+    for at in (0.1, 0.1), (0.6, 0.9):
+        point(page, *at)
+        assert "cell" in page.viewer.locator(".status").inner_text()
+        assert page.viewer.evaluate(places) == before
 
 
 @pytest.mark.parametrize("width", [360, 800])
