@@ -326,7 +326,10 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=networks.WEIGHTS)
     parser.add_argument("--clips", type=int, default=400, help="marked on the truth (%(default)s)")
     parser.add_argument(
-        "--costly", type=int, default=24, help="of them, with what takes long (%(default)s)"
+        "--checked", type=int, default=40, help="of them, in the sanity checks (%(default)s)"
+    )
+    parser.add_argument(
+        "--costly", type=int, default=24, help="of them, by occlusion and in curves (%(default)s)"
     )
     parser.add_argument("--seed", type=int, default=11, help="another seed draws other clips")
     parser.add_argument("--folder", type=Path, default=Path("runs/faithfulness"))
@@ -345,7 +348,7 @@ def main() -> None:
         )
 
     other, learned = sanity.on_random_labels(network, args.seed, args.folder / "labels")
-    few = args.costly
+    few = args.checked
     marked = rows("truth", truth, args.clips)
     figures = dict(
         command=shlex.join(["python", "-m", "lib.faithfulness", *sys.argv[1:]]),
@@ -354,7 +357,7 @@ def main() -> None:
         follow=table(rows("follow", sanity.follow, few)),
         weights=table(rows("weights", sanity.weights, few)),
         labels=dict(learned=learned, **table(rows("labels", sanity.labels, few, other))),
-        marks=table(marked + rows("costly", costly, few)),
+        marks=table(marked + rows("costly", costly, args.costly)),
     )
     text = json.dumps(figures, indent=1) + "\n"
     print(text)
