@@ -316,8 +316,6 @@ def logged(path: Path, about: dict, clips: int, part: Callable) -> list[Row]:
 
 
 def main() -> None:
-    from lib import sanity
-
     parser = argparse.ArgumentParser(
         prog="python -m lib.faithfulness",
         description="Mark every method, and controls beside it, on the truth of drawn test clips; "
@@ -335,6 +333,22 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/faithfulness"))
     parser.add_argument("--record", type=Path, help="JSON file to put the figures in")
     args = parser.parse_args()
+    try:
+        figures = run(args)
+    except (ValueError, FileNotFoundError) as error:
+        parser.exit(2, f"{error}\n")
+    text = json.dumps(figures, indent=1) + "\n"
+    print(text)
+    if args.record:
+        part = args.record.with_suffix(".part")
+        part.write_text(text)
+        os.replace(part, args.record)
+
+
+def run(args: argparse.Namespace) -> dict:
+    """All parts, and where the figures come from."""
+    from lib import sanity
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = networks.load(args.weights).to(device)
     about = dict(seed=args.seed, weights=sha256(args.weights.read_bytes()).hexdigest()[:16])
@@ -350,7 +364,7 @@ def main() -> None:
     other, learned = sanity.on_random_labels(network, args.seed, args.folder / "labels")
     few = args.checked
     marked = rows("truth", truth, args.clips)
-    figures = dict(
+    return dict(
         command=shlex.join(["python", "-m", "lib.faithfulness", *sys.argv[1:]]),
         hardware=training.hardware(device),
         versions=training.versions(),
@@ -359,12 +373,6 @@ def main() -> None:
         labels=dict(learned=learned, **table(rows("labels", sanity.labels, few, other))),
         marks=table(marked + rows("costly", costly, args.costly)),
     )
-    text = json.dumps(figures, indent=1) + "\n"
-    print(text)
-    if args.record:
-        part = args.record.with_suffix(".part")
-        part.write_text(text)
-        os.replace(part, args.record)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """Marks worked out by hand, controls whose marks are known, and a run that goes on."""
 
+import json
+import sys
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from lib import faithfulness, miniature
+from lib import faithfulness, miniature, sanity
 from lib.faithfulness import (
     blurred,
     controls,
@@ -169,3 +172,27 @@ def test_a_stopped_part_goes_on(tmp_path):
     assert len(logged(file, dict(seed=1), 2, part)) == 4  # fewer clips: their rows alone
     with pytest.raises(ValueError, match="part.jsonl was begun as"):
         logged(file, dict(seed=2), 4, part)
+
+
+def test_the_command_records_all_parts(monkeypatch, tmp_path, capsys):
+    def learned(network, seed, folder):
+        return network, dict(val_top1=1.0)
+
+    monkeypatch.setattr(sanity, "on_random_labels", learned)
+    record, folder = tmp_path / "record.json", tmp_path / "logs"
+    command = ["faithfulness", "--clips", "2", "--checked", "1", "--costly", "0"]
+    command += ["--folder", str(folder), "--record", str(record)]
+    monkeypatch.setattr(sys, "argv", command)
+    faithfulness.main()
+    figures = json.loads(record.read_text())
+    assert json.loads(capsys.readouterr().out) == figures
+    assert figures["marks"]["cam"]["time"]["clips"] == 2
+    assert figures["follow"]["frame differences"]["mirrored"]["mean"] == pytest.approx(1, abs=0.01)
+    assert figures["weights"]["frame differences"]["classifier"]["mean"] == 1
+    assert figures["labels"]["cam"]["alike"]["mean"] == pytest.approx(1)  # the same network here
+    assert figures["labels"]["learned"]["val_top1"] == 1
+
+    monkeypatch.setattr(sys, "argv", [*command, "--seed", "5"])
+    with pytest.raises(SystemExit):
+        faithfulness.main()
+    assert "was begun as" in capsys.readouterr().err
