@@ -327,7 +327,7 @@ def main() -> None:
         "--checked", type=int, default=40, help="of them, in the sanity checks (%(default)s)"
     )
     parser.add_argument(
-        "--costly", type=int, default=24, help="of them, by occlusion and in curves (%(default)s)"
+        "--costly", type=int, default=20, help="of them, by occlusion and in curves (%(default)s)"
     )
     parser.add_argument("--seed", type=int, default=11, help="another seed draws other clips")
     parser.add_argument("--folder", type=Path, default=Path("runs/faithfulness"))
