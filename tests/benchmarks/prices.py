@@ -322,18 +322,21 @@ def main() -> None:
         return
     torch.set_num_threads(args.threads)
     record = dict(
-        command=shlex.join(["python", "tests/benchmarks/prices.py", *sys.argv[1:]]),
         hardware=training.hardware("cpu"),
         processor=torch.backends.cpu.get_cpu_capability(),
         threads=args.threads,
         versions=training.versions()
         | {name: version(name) for name in ("captum", "torchcam", "grad-cam")},
         how=HOW,
-        networks=[],
+        networks={},
     )
+    if args.record and args.record.is_file():  # what is not measured now stays
+        record["networks"] = json.loads(args.record.read_text())["networks"]
+    command = shlex.join(["python", "tests/benchmarks/prices.py", *sys.argv[1:]])
     for name in args.networks:
-        record["networks"].append(measure(name, args.rounds or ROUNDS[name], args.threads))
-        print(table(record["networks"][-1]), flush=True)
+        result = measure(name, args.rounds or ROUNDS[name], args.threads)
+        record["networks"][name] = dict(command=command) | result
+        print(table(result), flush=True)
     if args.record:
         args.record.parent.mkdir(parents=True, exist_ok=True)
         args.record.write_text(json.dumps(record, indent=1) + "\n")
