@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lib import occlusion
 from lib.explanation import FPS, ExplainError, Explanation, class_index, interpolation
 from lib.geometry import cells, steps
-from lib.maps import GRADIENT_METHODS, Reshape, activations_and_logits, maps_of
+from lib.maps import GRADIENT_METHODS, Progress, Reshape, activations_and_logits, maps_of
 from lib.video import Clip, VideoError, read_clip, square
 
 METHODS = ("cam", *GRADIENT_METHODS, "occlusion")
@@ -44,6 +44,7 @@ def explain(
     size: int = 256,
     preprocess: Callable[[np.ndarray], Tensor] | None = None,
     class_names: Sequence[str] | None = None,
+    progress: Progress | None = None,
 ) -> Explanation:
     """Explain what a network sees in a clip, on every frame, for any number of classes.
 
@@ -63,6 +64,8 @@ def explain(
         by its length in time and by half of it in space.
     label, mask: the truth where it is known, carried along; mask (T, H, W) bool like the frames.
     preprocess, class_names: for networks without attributes `preprocess` and `classes`.
+    progress: is given the sequence of what takes long (classes, or the batches of "occlusion") and
+        yields its items one by one, as tqdm does. None draws a bar for "occlusion".
 
     A layer with fewer time steps than frames has each step's evidence shared out among the frames
     around it, so the sums stay what they were.
@@ -81,14 +84,14 @@ def explain(
     if method == "occlusion":
         if layer is not None:
             raise ExplainError("occlusion covers the input: it takes no layer")
-        maps, logits, (t, y, x) = _occlusion(network, inputs, window, stride)
+        maps, logits, (t, y, x) = _occlusion(network, inputs, window, stride, progress)
         names, mapped = _named(names, classes, len(logits))
         maps, layer, bias = maps[mapped], "input", None
     else:
         seen = activations_and_logits(network, inputs, layer, method != "cam", reshape)
         names, mapped = _named(names, classes, seen.logits.shape[1])
         wanted = torch.tensor([mapped], device=inputs.device)
-        maps, logits = maps_of(seen, wanted, method, weights, reshape)
+        maps, logits = maps_of(seen, wanted, method, weights, reshape, progress or iter)
         maps, logits = maps[0].cpu().numpy(), logits[0].cpu().numpy()  # (M, t, h, w), (K,)
         layer, bias = seen.layer, _bias(seen.head, maps, logits, mapped)
         t, y, x = _places(network, layer, inputs.shape[2:], maps.shape[1:], len(frames))
@@ -130,12 +133,12 @@ def _places(network: nn.Module, layer: str, size, grid, frames: int):
     return t, *cells(network, layer, tuple(size[1:]), tuple(grid[1:]), size[0], taps="learned")
 
 
-def _occlusion(network: nn.Module, inputs: Tensor, window, stride):
+def _occlusion(network: nn.Module, inputs: Tensor, window, stride, progress):
     """Maps of all classes (K, t, h, w), logits (K,), and the centres of the places."""
     sizes = tuple(inputs.shape[2:])
     window = window or tuple(max(1, size // 4) for size in sizes)
     stride = stride or (window[0], max(1, window[1] // 2), max(1, window[2] // 2))
-    maps, logits = occlusion.occlusion(network, inputs, window, stride)
+    maps, logits = occlusion.occlusion(network, inputs, window, stride, progress=progress or True)
     places = [occlusion.centres(*axis).numpy() for axis in zip(sizes, window, stride)]
     return maps.cpu().numpy(), logits.cpu().numpy(), places
 
