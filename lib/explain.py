@@ -74,11 +74,8 @@ def explain(
     """
     _check_choice("method", method, METHODS)
     _check_choice("weights", weights, WEIGHTS)
-    preprocess = preprocess or getattr(network, "preprocess", None)
-    if preprocess is None:
-        raise ExplainError("the network has no preprocess: pass preprocess=, frames to input")
     frames, times, mask = _square_clip(clip, size, mask)
-    inputs = _inputs(network, preprocess(frames))  # (1, 3, T, H, W)
+    inputs = network_inputs(network, frames, preprocess)  # (1, 3, T, H, W)
 
     names = class_names or getattr(network, "classes", None)
     if method == "occlusion":
@@ -188,8 +185,17 @@ def _square(frames: np.ndarray, size: int) -> np.ndarray:
     return frames if frames.shape[1:3] == (side, side) else square(frames, side)
 
 
-def _inputs(network: nn.Module, inputs: Tensor) -> Tensor:
-    """One clip as (1, 3, T, H, W), where and in the precision that the network wants it."""
+def network_inputs(
+    network: nn.Module,
+    frames: np.ndarray,
+    preprocess: Callable[[np.ndarray], Tensor] | None = None,
+) -> Tensor:
+    """Frames (T, H, W, 3) uint8 as (1, 3, T, H, W), where and in the precision that the network
+    wants them; `preprocess` None is the network's own."""
+    preprocess = preprocess or getattr(network, "preprocess", None)
+    if preprocess is None:
+        raise ExplainError("the network has no preprocess: pass preprocess=, frames to input")
+    inputs = preprocess(frames)
     inputs = inputs.unsqueeze(0) if inputs.ndim == 4 else inputs
     if inputs.ndim != 5 or len(inputs) != 1:
         raise ExplainError(f"preprocess gives {tuple(inputs.shape)}; (1, 3, T, H, W) is needed")
