@@ -265,7 +265,7 @@ class Explorer(widgets.VBox):
             layout={"width": "12.5rem"},
         )
         self._bar = widgets.IntProgress(layout={"visibility": "hidden", "width": "22rem"})
-        self._status = widgets.HTML()
+        self._status = widgets.HTML(layout={"min_height": "2rem"})  # what is below stays in place
         self._view = widgets.Output()
 
         self._choice = traitlets.link((self, "clip"), (self._clip_menu, "value"))
