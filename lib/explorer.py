@@ -7,6 +7,7 @@ page of the built book, the same cell shows the viewer alone.
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -74,8 +75,8 @@ class Explorer(widgets.VBox):
     busy: whether the network is at work; read-only.
 
     Setting a trait computes before it returns; to set several and compute once, set them ``with
-    explorer.hold_trait_notifications():``. Interrupting the kernel stops the work. Setting what the
-    menus do not offer raises TraitError.
+    explorer.hold_trait_notifications():``. Interrupting the kernel stops what its main thread
+    works at. Setting what the menus do not offer raises TraitError.
 
     Raises ExplainError, VideoError or TraitError where there would be nothing to choose from, or
     where what is chosen first is not offered.
@@ -111,6 +112,7 @@ class Explorer(widgets.VBox):
         self._seen: tuple[Source, int, Sight] | None = None  # the last that was read
         self._done: tuple | None = None  # the choices that were tried last
         self._html = ""
+        self._lock = threading.RLock()  # JupyterLab may bring each choice in a thread of its own
         super().__init__()
         with self.hold_trait_notifications():
             self.clip = clip if self._sources else None
@@ -165,24 +167,27 @@ class Explorer(widgets.VBox):
 
     def _explain(self, _change=None) -> None:
         """Explain what is chosen, unless that was tried last: of several notices, the first."""
-        chosen = tuple(getattr(self, name) for name in CHOICES)
-        if self.clip is None or chosen == self._done:
-            return
-        self._done = chosen
-        found = self._attempt(self._explanation)
-        if found is not None:
-            explanation, self._html = found
-            self._view.outputs = (_output(explanation, self._html),)
-            self.set_trait("explanation", explanation)
+        with self._lock:
+            chosen = tuple(getattr(self, name) for name in CHOICES)
+            if self.clip is None or chosen == self._done:
+                return
+            self._done = chosen
+            found = self._attempt(partial(self._explanation, *chosen))
+            if found is not None:
+                explanation, self._html = found
+                self._view.outputs = (_output(explanation, self._html),)
+                self.set_trait("explanation", explanation)
 
-    def _explanation(self) -> tuple[Explanation, str]:
-        clip, label, mask = self._sight(self._sources[self.clip])
+    def _explanation(
+        self, number: int, method: str, layer: str | None, classes: tuple[str, ...], frames: int
+    ) -> tuple[Explanation, str]:
+        clip, label, mask = self._sight(self._sources[number], frames)
         explanation = explain(
             self._network,
             clip,
-            self.classes or None,
-            None if self.method == "occlusion" else self.layer,
-            self.method,
+            classes or None,
+            None if method == "occlusion" else layer,
+            method,
             label=label if label in self._names else None,
             mask=mask,
             progress=self._watched,
@@ -190,10 +195,10 @@ class Explorer(widgets.VBox):
         )
         return explanation, html(explanation)
 
-    def _sight(self, source: Source) -> Sight:
+    def _sight(self, source: Source, frames: int) -> Sight:
         """What the source gives; another method or layer does not read it again."""
-        if self._seen is None or self._seen[:2] != (source, self.frames):
-            self._seen = source, self.frames, source.read(self.frames)
+        if self._seen is None or self._seen[:2] != (source, frames):
+            self._seen = source, frames, source.read(frames)
         return self._seen[2]
 
     def _attempt(self, work: Callable[[], T]) -> T | None:
@@ -220,13 +225,14 @@ class Explorer(widgets.VBox):
             self._bar.value += 1
 
     def _add(self, source: Source) -> None:
-        if self._attempt(partial(self._sight, source)) is None:
-            return
-        self._sources.append(source)
-        self._choice.unlink()  # or the new list would choose its first
-        self._clip_menu.options = self._clip_options()
-        self._choice.link()
-        self.clip = len(self._sources) - 1
+        with self._lock:
+            if self._attempt(partial(self._sight, source, self.frames)) is None:
+                return
+            self._sources.append(source)
+            self._choice.unlink()  # or the new list would choose its first
+            self._clip_menu.options = self._clip_options()
+            self._choice.link()
+            self.clip = len(self._sources) - 1
 
     def _uploaded(self, change) -> None:
         for file in change.new:

@@ -1,6 +1,8 @@
 """The live explorer: traits that compute, errors that stay inside, and a page without a kernel."""
 
 import re
+import threading
+import time
 from types import SimpleNamespace
 
 import ipywidgets as widgets
@@ -116,6 +118,28 @@ def test_held_traits_explain_once(explorer, computed):
     assert computed == ["hirescam"]
     explorer.method = "hirescam"  # is so already
     assert computed == ["hirescam"]
+
+
+def test_choices_from_two_threads_take_turns(explorer, monkeypatch):
+    """As JupyterLab brings them: the second waits, and both are explained as they were chosen."""
+    explain, started, methods = module.explain, threading.Event(), []
+
+    def slow(*arguments, **options):
+        methods.append(("start", arguments[4]))
+        started.set()
+        time.sleep(0.2)
+        result = explain(*arguments, **options)
+        methods.append(("end", result.method))
+        return result
+
+    monkeypatch.setattr(module, "explain", slow)
+    other = threading.Thread(target=lambda: setattr(explorer, "method", "hirescam"))
+    other.start()
+    assert started.wait(10)
+    explorer.method = "layercam"
+    other.join()
+    assert methods == [(when, m) for m in ("hirescam", "layercam") for when in ("start", "end")]
+    assert explorer.explanation.method == explorer.method == "layercam"
 
 
 def test_traits_can_be_linked(explorer):
