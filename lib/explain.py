@@ -21,7 +21,7 @@ from lib import occlusion
 from lib.explanation import FPS, ExplainError, Explanation, class_index, interpolation
 from lib.footprint import Footprint
 from lib.geometry import cells, footprint, steps
-from lib.maps import GRADIENT_METHODS, Reshape, activations_and_logits, maps_of
+from lib.maps import GRADIENT_METHODS, Progress, Reshape, activations_and_logits, maps_of
 from lib.video import Clip, VideoError, read_clip, square
 
 METHODS = ("cam", *GRADIENT_METHODS, "occlusion")
@@ -45,6 +45,7 @@ def explain(
     size: int = 256,
     preprocess: Callable[[np.ndarray], Tensor] | None = None,
     class_names: Sequence[str] | None = None,
+    progress: Progress | None = None,
 ) -> Explanation:
     """Explain what a network sees in a clip, on every frame, for any number of classes.
 
@@ -64,6 +65,8 @@ def explain(
         by its length in time and by half of it in space.
     label, mask: the truth where it is known, carried along; mask (T, H, W) bool like the frames.
     preprocess, class_names: for networks without attributes `preprocess` and `classes`.
+    progress: is given the sequence of what takes long (classes, or the batches of "occlusion") and
+        yields its items one by one, as tqdm does. None draws a bar for "occlusion".
 
     A layer with fewer time steps than frames has each step's evidence shared out among the frames
     around it, so the sums stay what they were.
@@ -72,24 +75,23 @@ def explain(
     """
     _check_choice("method", method, METHODS)
     _check_choice("weights", weights, WEIGHTS)
-    preprocess = preprocess or getattr(network, "preprocess", None)
-    if preprocess is None:
-        raise ExplainError("the network has no preprocess: pass preprocess=, frames to input")
     frames, times, mask = _square_clip(clip, size, mask)
-    inputs = _inputs(network, preprocess(frames))  # (1, 3, T, H, W)
+    inputs = network_inputs(network, frames, preprocess)  # (1, 3, T, H, W)
 
     names = class_names or getattr(network, "classes", None)
     if method == "occlusion":
         if layer is not None:
             raise ExplainError("occlusion covers the input: it takes no layer")
-        maps, logits, (t, y, x), seen_by_cell = _occlusion(network, inputs, window, stride)
+        maps, logits, (t, y, x), seen_by_cell = _occlusion(
+            network, inputs, window, stride, progress
+        )
         names, mapped = _named(names, classes, len(logits))
         maps, layer, bias = maps[mapped], "input", None
     else:
         seen = activations_and_logits(network, inputs, layer, method != "cam", reshape)
         names, mapped = _named(names, classes, seen.logits.shape[1])
         wanted = torch.tensor([mapped], device=inputs.device)
-        maps, logits = maps_of(seen, wanted, method, weights, reshape)
+        maps, logits = maps_of(seen, wanted, method, weights, reshape, progress or iter)
         maps, logits = maps[0].cpu().numpy(), logits[0].cpu().numpy()  # (M, t, h, w), (K,)
         layer, bias = seen.layer, _bias(seen.head, maps, logits, mapped)
         t, y, x = _places(network, layer, inputs.shape[2:], maps.shape[1:], len(frames))
@@ -133,12 +135,12 @@ def _places(network: nn.Module, layer: str, size, grid, frames: int):
     return t, *cells(network, layer, tuple(size[1:]), tuple(grid[1:]), size[0], taps="learned")
 
 
-def _occlusion(network: nn.Module, inputs: Tensor, window, stride):
+def _occlusion(network: nn.Module, inputs: Tensor, window, stride, progress):
     """Maps of all classes (K, t, h, w), logits (K,), the centres of the places, and the window."""
     sizes = tuple(inputs.shape[2:])
     window = window or tuple(max(1, size // 4) for size in sizes)
     stride = stride or (window[0], max(1, window[1] // 2), max(1, window[2] // 2))
-    maps, logits = occlusion.occlusion(network, inputs, window, stride)
+    maps, logits = occlusion.occlusion(network, inputs, window, stride, progress=progress or True)
     places = [occlusion.centres(*axis).numpy() for axis in zip(sizes, window, stride)]
     box = tuple((side / 2, side / 2) for side in window)
     covered = Footprint(sizes, tuple(map(float, stride)), half=box, core=box, field=box)
@@ -190,8 +192,17 @@ def _square(frames: np.ndarray, size: int) -> np.ndarray:
     return frames if frames.shape[1:3] == (side, side) else square(frames, side)
 
 
-def _inputs(network: nn.Module, inputs: Tensor) -> Tensor:
-    """One clip as (1, 3, T, H, W), where and in the precision that the network wants it."""
+def network_inputs(
+    network: nn.Module,
+    frames: np.ndarray,
+    preprocess: Callable[[np.ndarray], Tensor] | None = None,
+) -> Tensor:
+    """Frames (T, H, W, 3) uint8 as (1, 3, T, H, W), where and in the precision that the network
+    wants them; `preprocess` None is the network's own."""
+    preprocess = preprocess or getattr(network, "preprocess", None)
+    if preprocess is None:
+        raise ExplainError("the network has no preprocess: pass preprocess=, frames to input")
+    inputs = preprocess(frames)
     inputs = inputs.unsqueeze(0) if inputs.ndim == 4 else inputs
     if inputs.ndim != 5 or len(inputs) != 1:
         raise ExplainError(f"preprocess gives {tuple(inputs.shape)}; (1, 3, T, H, W) is needed")

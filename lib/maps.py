@@ -7,7 +7,7 @@ any batch and for other classes in every sample.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ from lib.explanation import ExplainError, nearest
 from lib.geometry import steady
 
 Reshape = Callable[[Tensor], Tensor]
+Progress = Callable[[Sequence], Iterable]
 
 
 class Seen(NamedTuple):
@@ -112,6 +113,43 @@ def activations_and_logits(
     return Seen(logits=logits, **found)
 
 
+def layers_and_logits(
+    network: nn.Module, inputs: Tensor, reshape: Reshape | None = None
+) -> tuple[dict[str, tuple[int, int, int]], Tensor]:
+    """What can be explained: the size (T, h, w) of each layer that gives (N, C, T, h, w) with more
+    than one cell, in the order they run, and the logits (N, K).
+
+    inputs: (N, 3, T, H, W). Where a module passes on what one inside it gave, the outer is named.
+    """
+    targets = dict(network.named_modules())
+    tokens = {m.normalized_shape for m in targets.values() if isinstance(m, nn.LayerNorm)}
+    sizes: dict[str, tuple[int, int, int]] = {}
+    last: list = ["", None]  # name and output of the layer before
+
+    def measure(name: str):
+        def hook(_module, _args, output):
+            try:
+                volume = output if reshape is None else reshape(output)
+            except (RuntimeError, IndexError, AttributeError):
+                return
+            if not _is_volume(volume) or (reshape is None and volume.shape[-1:] in tokens):
+                return
+            if last[1] is output and last[0].startswith(f"{name}."):
+                del sizes[last[0]]
+            sizes.pop(name, None)  # of a module that runs more than once, the last run
+            sizes[name] = tuple(volume.shape[2:])
+            last[:] = name, output
+
+        return hook
+
+    with steady(network) as handles, torch.inference_mode():
+        for name, module in targets.items():
+            if name and not isinstance(module, nn.Linear | nn.Identity):
+                handles.append(module.register_forward_hook(measure(name)))
+        logits = network(inputs)
+    return sizes, logits
+
+
 def class_maps(
     network: nn.Module,
     inputs: Tensor,
@@ -140,12 +178,14 @@ def maps_of(
     method: str = "cam",
     weights: str = "clip",
     reshape: Reshape | None = None,
+    progress: Progress = iter,
 ) -> tuple[Tensor, Tensor]:
     """Signed maps (N, M, T, h, w) of classes (N, M), and all logits (N, K), float32."""
     if method == "cam":
         return class_activation_maps(seen, classes)
     formula, activations = GRADIENT_METHODS[method], seen.activations.float()
-    maps = [formula(activations, g.float(), weights) for g in gradients(seen, classes, reshape)]
+    each = gradients(seen, classes, reshape, progress)
+    maps = [formula(activations, gradient.float(), weights) for gradient in each]
     return torch.stack(maps, 1), seen.logits.detach().float()
 
 
@@ -174,12 +214,14 @@ def class_activation_maps(seen: Seen, classes: Tensor) -> tuple[Tensor, Tensor]:
     return torch.einsum("nmc,ncthw->nmthw", weight[classes] / volume, activations), logits
 
 
-def gradients(seen: Seen, classes: Tensor, reshape: Reshape | None = None) -> Iterator[Tensor]:
+def gradients(
+    seen: Seen, classes: Tensor, reshape: Reshape | None = None, progress: Progress = iter
+) -> Iterator[Tensor]:
     """For each column of classes (N, M): the gradient (N, C, T, h, w) of every sample's own logit
-    by the activations."""
+    by the activations. `progress` is given the columns and yields them one by one."""
     lift = 1024.0 if seen.logits.dtype == torch.float16 else 1.0  # or small gradients become 0
     with torch.inference_mode(False), torch.enable_grad():
-        for column in classes.clone().unbind(1):  # (N,)
+        for column in progress(classes.clone().unbind(1)):  # (N,)
             # In evaluation mode samples do not mix: one backward serves them all.
             logit = seen.logits.gather(1, column.unsqueeze(1)).sum() * lift
             gradient = None

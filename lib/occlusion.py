@@ -5,6 +5,8 @@ Slower than any gradient, and free of its assumptions: the yardstick for the oth
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import product
 
 import torch
@@ -22,14 +24,15 @@ def occlusion(
     stride: tuple[int, int, int],
     fill: float = 0.0,
     batch: int | None = None,
-    progress: bool = True,
+    progress: bool | Callable[[Sequence], Iterable] = True,
 ) -> tuple[Tensor, Tensor]:
     """What every logit loses with each part of one clip, (K, t, h, w), and its logits (K,).
 
     inputs: one clip (1, 3, T, H, W). window, stride: of the grey box, in frames and pixels; there
     are ``(size - window) // stride + 1`` places along each axis. `fill` covers: 0 is the middle
     grey of a normalised input. Above 0: what was covered spoke for the class. `batch` is how many
-    clips are seen at once; None is what suits the device.
+    clips are seen at once; None is what suits the device. `progress` is whether to draw a bar, or a
+    function that is given the sequence of steps and yields them one by one, as tqdm does.
     """
     batch = batch or at_once(inputs.device)
     sizes = inputs.shape[2:]
@@ -42,12 +45,12 @@ def occlusion(
         tuple(slice(start, start + w) for start, w in zip(place, window))
         for place in product(*starts)
     ]
+    if not callable(progress):
+        progress = partial(tqdm, desc="occlusion", leave=False, disable=not progress)
     losses = []
     with steady(network), torch.inference_mode():
         logits = network(inputs)  # (1, K)
-        for at in tqdm(
-            range(0, len(boxes), batch), desc="occlusion", leave=False, disable=not progress
-        ):
+        for at in progress(range(0, len(boxes), batch)):
             some = boxes[at : at + batch]
             covered = inputs.repeat(len(some), 1, 1, 1, 1)
             for clip, box in zip(covered, some):
