@@ -33,7 +33,7 @@ from lib.maps import GRADIENT_METHODS, class_maps  # noqa: E402
 
 ALL = 40  # classes
 MEGABYTE = 1e6
-ROUNDS = {"paper": 3, "default": 5}
+ROUNDS = {"paper": 5, "default": 15}
 LAYERS = {"paper": "layer4", "default": "bn2"}
 
 
