@@ -19,6 +19,7 @@ from torch.utils.data import Subset
 from tqdm import tqdm
 
 from lib import networks, training
+from lib.explanation import write_whole
 from lib.miniature import CLASSES
 from lib.networks import PROFILES, Profile
 from lib.training import Features, Fresh, Settings
@@ -118,9 +119,8 @@ def main() -> None:
         rows.append(run(start, args.clips, args.tests, args.size, replace(settings, seed=seed)))
         tqdm.write(json.dumps(rows[-1]))
         args.record.parent.mkdir(parents=True, exist_ok=True)
-        part = args.record.with_suffix(".part")
-        part.write_text(json.dumps(record, indent=1) + "\n")
-        os.replace(part, args.record)
+        text = json.dumps(record, indent=1) + "\n"
+        write_whole(args.record, lambda whole, text=text: whole.write_text(text))
 
 
 if __name__ == "__main__":

@@ -196,12 +196,18 @@ def overlay(
         cls, versus = explanation.pair(cls, versus)
     elif cls is None:
         cls = max(explanation.mapped, key=lambda k: explanation.logits[k])
-    evidence = explanation.map(cls, versus).clip(min=0)
-    evidence = evidence / (evidence.max() or 1)
-    heat = on_pixels(evidence, explanation.cells, explanation.frames.shape[1:3])  # (T, H, W)
+    heat = shown(explanation, cls, versus)  # (T, H, W)
     colours = colormaps["inferno"](heat)[..., :3] * 255  # (T, H, W, 3)
     mixed = explanation.frames + opacity * heat[..., None] * (colours - explanation.frames)
     return mixed.round().astype(np.uint8)
+
+
+def shown(explanation: Explanation, cls: int | str, versus: int | str | None = None) -> np.ndarray:
+    """What a picture shows of a map: its positive part on the pixels (T, H, W), where 1 is the
+    greatest cell of the clip."""
+    evidence = explanation.map(cls, versus).clip(min=0)
+    evidence = evidence / (evidence.max() or 1)
+    return on_pixels(evidence, explanation.cells, explanation.frames.shape[1:3])
 
 
 def on_pixels(

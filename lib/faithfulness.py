@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,7 +25,7 @@ from torchvision.transforms.functional import gaussian_blur
 from tqdm import tqdm
 
 from lib import miniature, networks, training
-from lib.explanation import on_pixels
+from lib.explanation import on_pixels, write_whole
 from lib.geometry import cells
 from lib.maps import GRADIENT_METHODS, activations_and_logits, maps_of
 from lib.miniature import Drawn
@@ -340,9 +339,7 @@ def main() -> None:
     text = json.dumps(figures, indent=1) + "\n"
     print(text)
     if args.record:
-        part = args.record.with_suffix(".part")
-        part.write_text(text)
-        os.replace(part, args.record)
+        write_whole(args.record, lambda whole: whole.write_text(text))
 
 
 def run(args: argparse.Namespace) -> dict:

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from lib.explain import explain
-from lib.explanation import Explanation, on_pixels
+from lib.explanation import Explanation, shown
 
 SWITCHES = ("ones", "frame_scaling", "corners", "softmax", "batch_statistics")
 
@@ -96,8 +96,5 @@ def jet(explanation: Explanation, cls: int | str, opacity: float = 0.5) -> np.nd
     blue where there is nothing."""
     from matplotlib import colormaps
 
-    evidence = explanation.map(cls).clip(min=0)
-    evidence = evidence / (evidence.max() or 1)
-    heat = on_pixels(evidence, explanation.cells, explanation.frames.shape[1:3])  # (T, H, W)
-    colours = colormaps["jet"](heat)[..., :3] * 255
+    colours = colormaps["jet"](shown(explanation, cls))[..., :3] * 255  # (T, H, W, 3)
     return (explanation.frames * (1 - opacity) + colours * opacity).round().astype(np.uint8)
