@@ -1,24 +1,31 @@
-"""Many short clips at once, as one custom element, `<clip-gallery>`: they play while on screen.
+"""Many short clips at once, which play while they are on screen.
 
-The clips travel inside the HTML as WebM. Where scripts do not run each has the browser's controls.
+`gallery` shows clips, `cases` explanations, each of which opens into the viewer. All travels inside
+the HTML. Where scripts do not run, clips have the browser's controls and explanations are contact
+sheets.
 """
+
+from __future__ import annotations
 
 import base64
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 import numpy as np
 
+from lib.explanation import Explanation
 from lib.video import write_video
+from lib.viewer import element, script
 
 SCRIPT = Path(__file__).with_suffix(".js")
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """What a notebook shows for `gallery`."""
+    """What a notebook shows for `gallery` and `cases`."""
 
     captions: list[str]
     html: str
@@ -39,8 +46,21 @@ def gallery(clips: list[np.ndarray], captions: list[str], fps: float) -> Gallery
     if len(clips) != len(captions) or not clips:
         raise ValueError(f"{len(clips)} clips and {len(captions)} captions: give one to each")
     figures = "".join(_figure(clip, caption, fps) for clip, caption in zip(clips, captions))
-    script = SCRIPT.read_text(encoding="utf-8")
-    return Gallery(captions, f"<clip-gallery>{figures}</clip-gallery><script>{script}</script>")
+    code = SCRIPT.read_text(encoding="utf-8")
+    return Gallery(captions, f"<clip-gallery>{figures}</clip-gallery><script>{code}</script>")
+
+
+def cases(groups: Mapping[str, Sequence[Explanation]], size: int = 160) -> Gallery:
+    """Explanations under the names of their groups: moving tiles that open into the viewer.
+
+    size: longest side in pixels at which frames are kept.
+    """
+    parts = []
+    for name, explanations in groups.items():
+        parts.append(f"<p>{escape(name)}</p>")
+        parts += [element(explanation, size=size, tile=True) for explanation in explanations]
+    captions = [e.summary() for explanations in groups.values() for e in explanations]
+    return Gallery(captions, f"<cam-wall>{''.join(parts)}</cam-wall>{script()}")
 
 
 def _figure(frames: np.ndarray, caption: str, fps: float) -> str:

@@ -1,130 +1,62 @@
 // <cam-viewer>: a clip with the network's evidence on every frame. Printed by lib/viewer.py.
 //
 // The state of a viewer is its attributes and nothing else: frame, mode, class-index, versus-index,
-// opacity, scale, truth, playing, cell ("row,column", which the pointer sets). Its controls set them, a page or a test may set them (each is a
-// property, too), and every change draws the viewer anew.
+// opacity, threshold, scale, truth, speed, playing, cell ("row,column", which the pointer sets).
+// Its controls set them, a page or a test may set them (each is a property, too), and every change
+// draws the viewer anew. Links set them: page.html#frame=7&class=15, where class is an index or a
+// name; with &viewer=2 in the second viewer of the page.
+//
+// <cam-viewer tile> is a small moving picture until it is opened; <cam-wall> is a grid of those.
 (() => {
   const TAG = "cam-viewer";
   if (customElements.get(TAG)) return; // every output prints this script; the first one counts
 
-  const MODES = ["original", "overlay", "heatmap"];
+  const MODES = {
+    original: "original", overlay: "overlay", heatmap: "heatmap", beside: "side by side",
+  };
+  const SPEEDS = [0.25, 0.5, 1, 2, 4];
+  // What a link may say, and the attribute that it sets.
+  const LINKED = {
+    frame: "frame", class: "class-index", versus: "versus-index", mode: "mode",
+    opacity: "opacity", threshold: "threshold", scale: "scale", truth: "truth",
+  };
+  const GAP = 8; // pixels of the stage between two pictures side by side
   const STAGE_SIZE = 384; // least pixels on the longest side of the stage, for sharp colours
 
   // The page decides between light and dark; an element cannot see that from inside its shadow.
-  // The last rule takes back the light card that the book's theme puts behind outputs in the dark.
+  // The last rules take back the light card that the book's theme puts behind outputs in the dark.
   const PAGE_STYLE = `
     cam-viewer { color-scheme: light dark; }
     html[data-theme=light] cam-viewer, [data-jp-theme-light=true] cam-viewer,
     body.vscode-light cam-viewer { color-scheme: light; }
     html[data-theme=dark] cam-viewer, [data-jp-theme-light=false] cam-viewer,
     body.vscode-dark cam-viewer { color-scheme: dark; }
-    .text_html:has(cam-viewer[ready]) { background: none !important; padding: 0 !important; }`;
-
-  const STYLE = `
-    :host {
-      --card: light-dark(#fcfcfb, #17181c); --ink: light-dark(#1d1e22, #ececf0);
-      --muted: light-dark(#5a5d66, #a5a9b4); --line: light-dark(#d5d6da, #3b3e47);
-      --well: light-dark(#eff0f1, #22242a); --accent: light-dark(#0a5ea8, #80bfff);
-      --for: light-dark(#c2410c, #fb923c); --against: light-dark(#47658f, #8fb1e0);
-      --right: light-dark(#17692f, #7fd694); --wrong: light-dark(#b3261e, #ffa198);
-      display: block; container-type: inline-size; max-width: 43rem; margin: .5rem 0;
-      color: var(--ink); font: 400 .875rem/1.45 system-ui, sans-serif; text-align: start;
-    }
-    * { box-sizing: border-box; }
-    .card { display: grid; gap: .9rem 1.25rem; padding: .75rem; background: var(--card);
-      border: 1px solid var(--line); border-radius: 10px; }
-    @container (min-width: 36rem) {
-      .card { grid-template-columns: minmax(0, 20rem) minmax(0, 1fr); }
-    }
-    .clip { width: 100%; max-width: 20rem; justify-self: center; }
-    .panel { display: flex; flex-direction: column; gap: .7rem; min-width: 0; }
-    .stage { border-radius: 6px; overflow: hidden; background: var(--well); }
-    .stage canvas { display: block; width: 100%; }
-    :host(:not([mode=original])) .stage { cursor: crosshair; }
-    :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
-
-    .ledger { display: flex; height: 3.25rem; margin-top: .5rem; cursor: pointer;
-      touch-action: pan-y; }
-    .ledger span { position: relative; flex: 1; border-radius: 3px; }
-    .ledger span:hover { background: var(--well); }
-    .ledger .now { background: light-dark(#dfe1e5, #343842); }
-    .ledger i { position: absolute; inset-inline: 14%; min-height: 1px; background: var(--for);
-      border-radius: 1.5px 1.5px 0 0; }
-    .ledger .against i { background: var(--against); border-radius: 0 0 1.5px 1.5px; }
-    /* Above the bars: how much of what the cell sees lies in these frames. */
-    .ledger [data-seen]::after { content: ""; position: absolute; inset: -.3rem 1px auto;
-      height: 3px; background: var(--accent); }
-    .ledger [data-seen=core]::after { opacity: .5; }
-    .ledger [data-seen=field]::after { opacity: .5; height: 1px; }
-    /* The thumb travels from the middle of the first bar to the middle of the last one. */
-    .frame { appearance: none; display: block; height: 1.25rem; background: none; cursor: pointer;
-      width: calc(100% - 100% / var(--frames) + 1rem); border-radius: 6px;
-      margin: .1rem calc(50% / var(--frames) - .5rem); }
-    .frame::-webkit-slider-runnable-track { height: 3px; border-radius: 2px;
-      background: var(--line); }
-    .frame::-moz-range-track { height: 3px; border-radius: 2px; background: var(--line); }
-    .frame::-webkit-slider-thumb { appearance: none; width: 1rem; height: 1rem; margin-top: -6.5px;
-      border: 2px solid var(--card); border-radius: 50%; background: var(--accent); }
-    .frame::-moz-range-thumb { width: .75rem; height: .75rem; border: 2px solid var(--card);
-      border-radius: 50%; background: var(--accent); }
-
-    .row { display: flex; flex-wrap: wrap; align-items: center; gap: .35rem .7rem; }
-    button, select, input, output { font: inherit; color: inherit; }
-    button, select { border: 1px solid var(--line); border-radius: 6px; background: var(--well);
-      padding: .25rem .6rem; cursor: pointer; }
-    button:hover, select:hover { border-color: var(--accent); }
-    .transport { display: flex; align-items: center; gap: .6rem; }
-    .status { font-size: .8rem; line-height: 1.25; height: 2.5em; white-space: pre-line;
-      flex: 1; overflow: hidden; align-content: center; } /* two lines of it fit beside the button */
-    @container (max-width: 21rem) { .status { font-size: .68rem; } }
-    .play { flex: none; width: 5.4rem; padding-inline: 0; }
-    output { color: var(--muted); font-variant-numeric: tabular-nums; }
-    input[type=range]:not(.frame) { accent-color: var(--accent); flex: 1; min-width: 6rem; }
-    .row label { display: inline-flex; align-items: center; }
-    input[type=checkbox] { accent-color: var(--accent); margin: 0 .4rem 0 0; }
-    [hidden] { display: none !important; }
-
-    .caption { display: grid; grid-template-columns: auto 1fr auto; gap: .2rem .6rem; margin: 0;
-      align-items: start; }
-    .caption div { display: contents; }
-    .caption dt { color: var(--muted); }
-    .caption dd { margin: 0; overflow-wrap: anywhere; }
-    .caption dd:nth-of-type(2) { text-align: end; white-space: nowrap;
-      font-variant-numeric: tabular-nums; }
-    .caption button { padding: 0; border: 0; border-radius: 2px; background: none;
-      text-align: start; text-decoration: underline; text-decoration-color: var(--muted);
-      text-underline-offset: .2em; }
-    .caption button:hover, .caption button[aria-pressed=true] { color: var(--accent);
-      text-decoration-color: currentColor; }
-    .right { color: var(--right); } .wrong { color: var(--wrong); }
-
-    .field { display: grid; gap: .2rem; }
-    .field select { width: 100%; }
-    .name, legend { color: var(--muted); padding: 0; }
-    .sum { margin: .4rem 0 0; font-variant-numeric: tabular-nums; }
-    .modes { display: flex; margin: 0; padding: 0; border: 1px solid var(--line);
-      border-radius: 6px; background: var(--well); }
-    .modes label { flex: 1; }
-    .modes input { position: absolute; opacity: 0; }
-    .modes span { display: block; padding: .25rem .3rem; border-radius: 5px; text-align: center;
+    cam-wall { display: grid; gap: .75rem; margin: .5rem 0; color-scheme: light dark;
+      grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); }
+    cam-wall > :is(h3, h4, p, button), cam-viewer[tile][open] { grid-column: 1 / -1; }
+    cam-wall > button { justify-self: start; font: inherit; padding: .25rem .75rem;
+      color: inherit; background: transparent; border: 1px solid #767b85; border-radius: 6px;
       cursor: pointer; }
-    .modes span:hover { color: var(--accent); }
-    .modes :checked + span { background: var(--accent); color: var(--card); }
-    .modes :focus-visible + span { outline: 2px solid var(--accent); outline-offset: 2px; }
-    .unseen { position: absolute; width: 1px; height: 1px; overflow: hidden;
-      clip-path: inset(50%); }
-    .legend { display: grid; grid-template-columns: auto 1fr auto; gap: 0 .5rem;
-      align-items: center; font-variant-numeric: tabular-nums; }
-    .ramp { height: .7rem; border-radius: 3px; }
-    .source { margin: 0; color: var(--muted); font-size: .8rem; }
-    slot { display: none; }
-    @media print { .card { display: none; } slot { display: block; } }`;
+    cam-wall > p { margin: .5rem 0 0; font-weight: 600; }
+    .text_html:has(cam-viewer[ready]) { background: none !important; padding: 0 !important; }
+    .text_html:has(cam-wall) { color: inherit !important; }`;
 
+  const STYLE = `viewer.css`; // lib/viewer.py puts the file here
+
+  const pick = (name, label) => `
+        <div class="field"><label class="name" for="${name}">${label}</label>
+          <div class="picker"><input class="${name}" id="${name}" role="combobox"
+            aria-controls="${name}-list" aria-expanded="false" aria-autocomplete="list"
+            autocomplete="off" spellcheck="false">
+            <ul class="${name}-list" id="${name}-list" role="listbox" aria-label="${label}"
+              hidden></ul></div></div>`;
+  const slide = (name, label, range, end = "") => `
+        <label class="row ${name}-field"><span class="name">${label}</span>
+          <input class="${name}" type="range" ${range}>${end}</label>`;
   const TEMPLATE = `
     <div class="card" role="group" aria-label="A clip and the network's evidence">
       <div class="clip">
-        <div class="stage" tabindex="0" role="group"
-          aria-label="Clip: left and right arrow change the frame, space plays and pauses">
+        <div class="stage" tabindex="0">
           <canvas role="img"></canvas>
         </div>
         <div class="ledger" role="img"></div>
@@ -135,24 +67,35 @@
       </div>
       <div class="panel">
         <dl class="caption"></dl>
-        <label class="field"><span class="name">Evidence for</span>
-          <select class="class"></select></label>
-        <label class="field"><span class="name">less the evidence for</span>
-          <select class="versus"><option value="">nothing</option></select></label>
-        <fieldset class="modes"><legend class="unseen">View</legend>${MODES.map(mode =>
-          `<label><input type="radio" name="mode" value="${mode}"><span>${mode}</span></label>`,
+        ${pick("class", "Evidence for")}
+        ${pick("versus", "less the evidence for")}
+        <fieldset class="modes"><legend class="unseen">View</legend>${
+          Object.entries(MODES).map(([mode, name]) =>
+          `<label><input type="radio" name="mode" value="${mode}"><span>${name}</span></label>`,
         ).join("")}</fieldset>
-        <label class="row"><span class="name">Opacity</span>
-          <input class="opacity" type="range" min="0" max="1" step="0.05"></label>
-        <div class="legend"><span>0</span><div class="ramp"></div><span class="most"></span>
+        <div class="legend"><span>0</span><div class="ramp"><i></i></div><span class="most"></span>
           <span></span><span class="name">evidence of one cell, in logits</span></div>
-        <div class="row">
-          <label><input class="scale" type="checkbox">one scale for all classes</label>
-          <label class="truth-field"><input class="truth" type="checkbox">outline the truth</label>
-        </div>
+        <details class="more"><summary>More</summary>
+          ${slide("opacity", "Opacity", 'min="0" max="1" step="0.05"')}
+          ${slide("threshold", "Hide below", 'min="0" max="0.95" step="0.05"',
+            '<output class="least"></output>')}
+          <div class="row">
+            <label><input class="scale" type="checkbox">one scale for all classes</label>
+            <label class="truth-field"><input class="truth" type="checkbox">outline the truth</label>
+          </div>
+          <div class="row">
+            <label><span class="name">Speed</span> <select class="speed">${SPEEDS.map(speed =>
+              `<option value="${speed}">${speed}×</option>`).join("")}</select></label>
+            <button class="save-frame" type="button">Save frame</button>
+            <button class="save-clip" type="button">Save clip</button>
+            <button class="link" type="button">Copy link</button>
+          </div>
+        </details>
         <p class="source"></p>
+        <button class="close" type="button">Close</button>
       </div>
     </div>
+    <div class="print"></div>
     <slot></slot>`;
 
   const bytes = text => Uint8Array.from(atob(text), character => character.charCodeAt(0));
@@ -232,20 +175,127 @@
     return steps.length ? 1000 * steps.sort((a, b) => a - b)[steps.length >> 1] : 250;
   };
 
+  const pause = milliseconds => new Promise(done => setTimeout(done, milliseconds));
+
+  const download = (blob, name) => {
+    const href = URL.createObjectURL(blob);
+    element("a", { href, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(href), 60_000);
+  };
+
+  /** A text field with a list below it of the entries whose text holds what is typed. */
+  class Picker {
+    #input; #list; #entries; #choose; #chosen;
+
+    /** entries: { value, note, name }; choose is called with the value of one. */
+    constructor(input, list, entries, choose) {
+      [this.#input, this.#list, this.#entries, this.#choose] = [input, list, entries, choose];
+      input.addEventListener("click", () => this.#open(this.#entries));
+      input.addEventListener("focus", () => input.select());
+      input.addEventListener("blur", () => this.#close());
+      input.addEventListener("input", event => {
+        event.stopPropagation();
+        const words = input.value.toLowerCase().split(/\s+/);
+        this.#open(this.#entries.filter(
+          ({ name }) => words.every(word => name.toLowerCase().includes(word)),
+        ));
+      });
+      input.addEventListener("keydown", event => this.#onKey(event));
+      list.addEventListener("pointerdown", event => event.preventDefault()); // keeps the focus
+      list.addEventListener("click", ({ target }) => this.#take(target.closest("li")));
+    }
+
+    set value(value) {
+      this.#chosen = this.#entries.find(entry => entry.value === value);
+      if (this.#list.hidden) this.#input.value = this.#chosen.name;
+    }
+
+    get #marked() { return this.#list.querySelector("[aria-selected=true]"); }
+
+    #open(entries) {
+      this.#list.replaceChildren(...entries.map(({ value, note, name }, place) => {
+        const item = element("li", { role: "option", id: `${this.#list.id}-${place}` });
+        item.dataset.value = value;
+        item.append(element("span", { textContent: note }), ` ${name}`);
+        return item;
+      }));
+      this.#list.hidden = false;
+      this.#input.setAttribute("aria-expanded", "true");
+      const place = entries.length < this.#entries.length ? 0 : entries.indexOf(this.#chosen);
+      this.#mark(this.#list.children[Math.max(0, place)]);
+    }
+
+    #mark(item) {
+      this.#marked?.setAttribute("aria-selected", "false");
+      item?.setAttribute("aria-selected", "true");
+      this.#input.setAttribute("aria-activedescendant", item?.id ?? "");
+      if (item) { // scrollIntoView would move the page, too
+        const { offsetTop, offsetHeight } = item;
+        this.#list.scrollTop = clamp(this.#list.scrollTop,
+          offsetTop + offsetHeight - this.#list.clientHeight, offsetTop);
+      }
+    }
+
+    #take(item) {
+      if (!item) return;
+      this.#close();
+      this.#choose(item.dataset.value);
+      this.#input.select();
+    }
+
+    #close() {
+      this.#list.hidden = true;
+      this.#input.setAttribute("aria-expanded", "false");
+      this.#input.removeAttribute("aria-activedescendant");
+      this.#input.value = this.#chosen.name;
+    }
+
+    #onKey(event) {
+      const open = !this.#list.hidden;
+      if (event.key === "Enter" && open) this.#take(this.#marked);
+      else if (event.key === "Escape" && open) this.#close();
+      else if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+        const down = event.key === "ArrowDown";
+        if (!open) this.#open(this.#entries);
+        else this.#mark(
+          this.#marked?.[down ? "nextElementSibling" : "previousElementSibling"] ?? this.#marked,
+        );
+      } else return;
+      event.preventDefault();
+      event.stopPropagation();
+    }
+  }
+
   class CamViewer extends HTMLElement {
     static observedAttributes = [
-      "frame", "mode", "class-index", "versus-index", "opacity", "scale", "truth", "playing",
-      "cell",
+      "frame", "mode", "class-index", "versus-index", "opacity", "threshold", "scale", "truth",
+      "speed", "playing", "cell", "open",
     ];
+    static {
+      addEventListener("hashchange", () => {
+        for (const viewer of document.querySelectorAll(TAG)) viewer.#follow();
+      });
+      matchMedia("print").addEventListener("change", ({ matches }) => {
+        if (matches) for (const viewer of document.querySelectorAll(TAG)) viewer.#drawPrint();
+      });
+    }
     #data; // as printed by lib/viewer.py
     #sheet; // all frames, one ImageBitmap
     #parts; // the elements of the shadow tree, by class
     #layer = document.createElement("canvas"); // what is laid over the frame
     #signed; // the evidence of the selected class (T, h, w)
     #evidence; // what of it is drawn, 0 to 1 over the clip
+    #greatest; // evidence of one cell, in logits
     #unit; // "of the logit" where cells add up to it
     #sums; // its ledger (T,)
+    #pickers; // of the class and of the one whose evidence is taken away
     #timer;
+    #inSight = false; // nothing is unpacked before the viewer comes near, nothing plays after
+    #sight = new IntersectionObserver(([{ isIntersecting }]) => {
+      this.#inSight = isIntersecting;
+      if (!this.#data && isIntersecting) this.#start();
+      else this.#keepTime();
+    }, { rootMargin: "50%" });
 
     get frame() {
       return clamp(Math.round(Number(this.getAttribute("frame"))) || 0, 0, this.frames - 1);
@@ -254,7 +304,7 @@
     get frames() { return this.#data?.sheet.frames ?? 1; }
     get mode() {
       const mode = this.getAttribute("mode");
-      return MODES.includes(mode) ? mode : "overlay";
+      return Object.hasOwn(MODES, mode) ? mode : "overlay";
     }
     set mode(name) { this.setAttribute("mode", name); }
     get classIndex() {
@@ -274,6 +324,15 @@
     }
     get opacity() { return clamp(Number(this.getAttribute("opacity") ?? 0.65) || 0, 0, 1); }
     set opacity(value) { this.setAttribute("opacity", value); }
+    /** Evidence below this fraction of the greatest is not shown. */
+    get threshold() { return clamp(Number(this.getAttribute("threshold")) || 0, 0, 1); }
+    set threshold(value) { this.setAttribute("threshold", value); }
+    /** How many times as fast as the clip was filmed. */
+    get speed() {
+      const speed = Number(this.getAttribute("speed"));
+      return SPEEDS.includes(speed) ? speed : 1;
+    }
+    set speed(value) { this.setAttribute("speed", value); }
     get scale() { return this.getAttribute("scale") === "all" ? "all" : "class"; }
     set scale(name) { this.setAttribute("scale", name); }
     get truth() { return this.hasAttribute("truth"); }
@@ -291,21 +350,31 @@
     get playing() { return this.hasAttribute("playing"); }
     set playing(on) { this.toggleAttribute("playing", on); }
 
+    /** A tile that shows all its controls. */
+    get open() { return this.hasAttribute("open"); }
+    set open(on) { this.toggleAttribute("open", on); }
+    get #closed() { return this.hasAttribute("tile") && !this.open; }
+
     focus(options) { this.#parts?.stage.focus(options); }
 
     connectedCallback() {
-      if (this.#data) return this.#keepTime(); // moved to another place
       // The parser may not have read the children of this element yet.
-      if (this.#payload || document.readyState !== "loading") queueMicrotask(() => this.#start());
-      else document.addEventListener("DOMContentLoaded", () => this.#start(), { once: true });
+      if (this.#payload || document.readyState !== "loading") this.#sight.observe(this);
+      else {
+        document.addEventListener("DOMContentLoaded", () => this.#sight.observe(this),
+          { once: true });
+      }
     }
 
-    disconnectedCallback() { clearInterval(this.#timer); }
+    disconnectedCallback() {
+      this.#sight.disconnect();
+      clearInterval(this.#timer);
+    }
 
     attributeChangedCallback(name, before, after) {
       if (!this.#data || before === after) return;
       if (["class-index", "versus-index", "scale"].includes(name)) this.#showClass();
-      if (name === "playing") this.#keepTime();
+      if (name === "playing" || name === "speed") this.#keepTime();
       this.#draw();
     }
 
@@ -326,6 +395,35 @@
       this.#keepTime();
       this.#draw();
       this.toggleAttribute("ready", true);
+      this.#follow();
+    }
+
+    /** Takes its state from the page's address, if that names this viewer. */
+    #follow() {
+      const wanted = new URLSearchParams(location.hash.slice(1));
+      const named = Object.keys(LINKED).filter(name => wanted.has(name));
+      const place = [...document.querySelectorAll(TAG)].indexOf(this) + 1;
+      if (!this.#data || !named.length || place !== Number(wanted.get("viewer") ?? 1)) return;
+      const { classes } = this.#data;
+      for (const name of named) {
+        const value = wanted.get(name);
+        const index = name === "class" || name === "versus" ? classes.indexOf(value) : -1;
+        this.setAttribute(LINKED[name], index < 0 ? value : index);
+      }
+      this.open = true;
+      this.playing = false;
+      this.scrollIntoView({ block: "nearest" });
+    }
+
+    /** The address of this page with this viewer as it is now. */
+    get link() {
+      const place = [...document.querySelectorAll(TAG)].indexOf(this) + 1;
+      const state = new URLSearchParams({ viewer: place, frame: this.frame });
+      for (const [name, attribute] of Object.entries(LINKED)) {
+        const value = this.getAttribute(attribute);
+        if (value !== null && name !== "frame") state.set(name, value);
+      }
+      return `${location.href.split("#")[0]}#${state}`;
     }
 
     /** Unpacks the data, and finds for every pixel of the stage the cells it lies between. */
@@ -354,8 +452,6 @@
         [...root.querySelectorAll("[class]")].map(part => [part.classList[0], part]),
       );
       const { stage, frame, ramp, source, ...others } = this.#parts;
-      const { width, height } = this.#layer;
-      Object.assign(stage.firstElementChild, { width, height });
       frame.max = data.sheet.frames - 1;
       frame.style.setProperty("--frames", data.sheet.frames);
       others["truth-field"].hidden = !data.mask;
@@ -373,7 +469,7 @@
     /** The caption of the article (truth and two guesses), and all classes to choose from. */
     #buildClasses() {
       const { classes, probabilities, mapped, label } = this.#data;
-      const { caption, class: select, versus } = this.#parts;
+      const { caption, class: field, versus } = this.#parts;
       const ranking = [...classes.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
       const add = (term, index, note) => {
         const row = caption.appendChild(document.createElement("div"));
@@ -392,13 +488,17 @@
         }
         add(["1st", "2nd"][place], index, note);
       });
-      for (const index of ranking.filter(index => mapped.includes(index))) {
-        const textContent = `${probability(probabilities[index])}  ${classes[index]}`;
-        for (const menu of [select, versus]) {
-          menu.append(element("option", { value: index, textContent }));
-        }
-      }
-      versus.parentElement.hidden = mapped.length < 2;
+      const entries = ranking.filter(index => mapped.includes(index)).map(index => ({
+        value: String(index), note: probability(probabilities[index]), name: classes[index],
+      }));
+      const nothing = { value: "", note: "", name: "nothing" };
+      this.#pickers = {
+        class: new Picker(field, this.#parts["class-list"], entries,
+          index => { this.classIndex = index; }),
+        versus: new Picker(versus, this.#parts["versus-list"], [nothing, ...entries],
+          index => { this.versusIndex = index; }),
+      };
+      versus.closest(".field").hidden = mapped.length < 2;
     }
 
     #buildLedger(steps) {
@@ -408,7 +508,7 @@
     }
 
     #listen(root) {
-      const { stage, ledger, play, caption } = this.#parts;
+      const { stage, ledger, play, caption, link, close, ...others } = this.#parts;
       this.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab's, on the same keys
       root.addEventListener("keydown", event => this.#onKey(event));
       root.addEventListener("input", ({ target }) => this.#onInput(target));
@@ -416,6 +516,12 @@
       caption.addEventListener("click", ({ target }) => {
         if (target.localName === "button") this.classIndex = target.value;
       });
+      link.addEventListener("click", () => this.#copyLink());
+      others["save-frame"].addEventListener("click", () => this.#saveFrame());
+      others["save-clip"].addEventListener("click", () => this.#saveClip());
+      others["save-clip"].hidden = !window.MediaRecorder;
+      close.addEventListener("click", () => this.#close());
+      stage.addEventListener("click", () => this.#openTile());
       // A pointer that hovers shows the cell below it; a finger taps, and taps again to be rid of it.
       stage.addEventListener("pointermove", event => {
         if (event.pointerType !== "touch") this.cell = this.#cellAt(event);
@@ -440,14 +546,16 @@
     #cellAt({ clientX, clientY }) {
       const { left, top, width, height } = this.#parts.stage.getBoundingClientRect();
       const { y, x } = this.#data.cells;
-      return [nearest(y, (clientY - top) / height), nearest(x, (clientX - left) / width)];
+      const column = (clientX - left) / width * this.#canvas.width; // in pixels of the stage
+      const across = column % (this.#layer.width + GAP) / this.#layer.width;
+      return [nearest(y, (clientY - top) / height), nearest(x, across)];
     }
 
     #onInput({ className, type, name, value, checked }) {
       if (className === "frame") this.#go(Number(value));
-      else if (className === "class") this.classIndex = value;
-      else if (className === "versus") this.versusIndex = value;
       else if (className === "opacity") this.opacity = value;
+      else if (className === "threshold") this.threshold = value;
+      else if (className === "speed") this.speed = value;
       else if (className === "scale") this.scale = checked ? "all" : "class";
       else if (className === "truth") this.truth = checked;
       else if (type === "radio" && name === "mode") this.mode = value;
@@ -457,11 +565,13 @@
       if (event.ctrlKey || event.metaKey || event.altKey) return;
       if (event.key !== "Tab") event.stopPropagation(); // books turn the page on an arrow key
       const ownsArrows = event.target.matches("input, select");
-      const ownsSpace = event.target.matches("button, select, input:not([type=range])");
+      const ownsSpace = event.target.matches("button, select, summary, input:not([type=range])");
       const goal = {
         ArrowLeft: this.frame - 1, ArrowRight: this.frame + 1, Home: 0, End: this.frames - 1,
       }[event.key];
-      if (goal !== undefined && !ownsArrows) this.#go(goal);
+      if (this.#closed && (event.key === "Enter" || event.key === " ")) this.#openTile();
+      else if (this.open && event.key === "Escape") this.#close();
+      else if (goal !== undefined && !ownsArrows) this.#go(goal);
       else if (event.key === " " && !ownsSpace) this.playing = !this.playing;
       else return;
       event.preventDefault();
@@ -475,13 +585,74 @@
 
     #keepTime() {
       clearInterval(this.#timer);
-      if (!this.playing || !this.isConnected) return;
+      if (!this.#data || !this.playing || !this.#inSight || !this.isConnected) return;
       const next = () => { this.frame = (this.frame + 1) % this.frames; };
-      this.#timer = setInterval(next, pace(this.#data.times));
+      this.#timer = setInterval(next, pace(this.#data.times) / this.speed);
     }
 
-    /** The step of the maps nearest in time to the current frame. */
-    get #step() { return Math.floor((this.frame + 0.5) * this.#data.maps.shape[1] / this.frames); }
+    #openTile() {
+      if (!this.#closed) return;
+      this.open = true;
+      this.scrollIntoView({ block: "nearest" });
+    }
+
+    #close() {
+      this.open = false;
+      this.focus();
+    }
+
+    async #copyLink() {
+      history.replaceState(null, "", this.link);
+      const { link } = this.#parts;
+      try {
+        await navigator.clipboard.writeText(this.link);
+        link.textContent = "Copied";
+      } catch { // not allowed here; the address bar has it
+        link.textContent = "See the address";
+      }
+      await pause(2000);
+      link.textContent = "Copy link";
+    }
+
+    /** Tearing-something-frame-7 */
+    get #fileName() {
+      return `${this.#subject}-${this.mode}`.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 100);
+    }
+
+    #saveFrame() {
+      const name = `${this.#fileName}-frame-${this.frame + 1}.png`;
+      this.#canvas.toBlob(blob => download(blob, name));
+    }
+
+    /** Plays the clip once before a recorder: a video takes as long as the clip does. */
+    async #saveClip() {
+      const button = this.#parts["save-clip"];
+      const [frame, stream] = [this.frame, this.#canvas.captureStream(30)];
+      const recorder = new MediaRecorder(stream, { videoBitsPerSecond: 4e6 });
+      const pieces = [];
+      recorder.addEventListener("dataavailable", ({ data }) => pieces.push(data));
+      const stopped = new Promise(done => recorder.addEventListener("stop", done));
+      Object.assign(button, { disabled: true, textContent: "Recording" });
+      this.playing = false;
+      recorder.start();
+      for (let index = 0; index < this.frames; index++) {
+        this.frame = index;
+        this.#draw(); // a canvas that nobody draws on gives no frame
+        await pause(pace(this.#data.times) / this.speed);
+      }
+      recorder.stop();
+      await stopped;
+      stream.getTracks().forEach(track => track.stop());
+      this.frame = frame;
+      Object.assign(button, { disabled: false, textContent: "Save clip" });
+      const type = recorder.mimeType.split(";")[0];
+      download(new Blob(pieces, { type }), `${this.#fileName}.${type.split("/")[1]}`);
+    }
+
+    /** The step of the maps nearest in time to a frame. */
+    #stepAt(frame) { return Math.floor((frame + 0.5) * this.#data.maps.shape[1] / this.frames); }
+    get #step() { return this.#stepAt(this.frame); }
+    get #canvas() { return this.#parts.stage.firstElementChild; }
 
     /** Everything that hangs on the class: evidence and its scale, the ledger and its sum. */
     #showClass() {
@@ -500,6 +671,7 @@
         : largest(evidence);
       const unit = greatest > 0 ? 1 / greatest : 0;
       this.#evidence = evidence.map(value => Math.min(1, Math.max(0, value) * unit));
+      this.#greatest = Math.max(0, greatest);
       this.#parts.most.textContent = greatest > 0 ? greatest.toPrecision(2) : "0";
       this.#sums = ledger[row].map((sum, step) => sum - (other === null ? 0 : ledger[less][step]));
       this.#showLedger(this.#sums);
@@ -518,12 +690,15 @@
       for (const button of this.#parts.caption.querySelectorAll("button")) {
         button.setAttribute("aria-pressed", Number(button.value) === chosen);
       }
-      this.#parts.class.value = chosen;
-      this.#parts.versus.value = other ?? "";
+      this.#pickers.class.value = String(chosen);
+      this.#pickers.versus.value = String(other ?? "");
       this.#parts.scale.disabled = other !== null;
       this.#parts.ledger.setAttribute("aria-label", `Evidence for ${this.#subject} in ` +
         `each frame: ${this.#sums.map(sum => signed(sum)).join(", ")}`);
     }
+
+    /** True class and the two most probable, as lib/viewer.py wrote them. */
+    get #guesses() { return this.querySelector(":scope > p").textContent; }
 
     /** What the evidence is for, in words. */
     get #subject() {
@@ -548,13 +723,19 @@
     #draw() {
       this.#drawStage();
       const { frame, mode, playing } = this;
-      const { stage, play, ledger, modes, opacity, status, truth, ...others } = this.#parts;
+      const { stage, play, ledger, modes, opacity, threshold, status, truth, ...others } = this.#parts;
       const { times } = this.#data;
       const sum = this.#sums[this.#step];
       const place = `frame ${frame + 1} of ${this.frames}`;
-      stage.firstElementChild.setAttribute("aria-label", `${place}, ${mode}` +
+      this.#canvas.setAttribute("aria-label", `${place}, ${MODES[mode]}` +
         (mode === "original" ? "" : `: evidence for ${this.#subject}`));
+      const closed = this.#closed;
+      this.#parts.panel.inert = closed;
+      stage.role = closed ? "button" : "group";
+      stage.setAttribute("aria-label", closed ? `Open in the viewer: ${this.#guesses}` :
+        "Clip: left and right arrow change the frame, space plays and pauses");
       play.textContent = playing ? "❚❚ Pause" : "▶ Play";
+      status.setAttribute("aria-live", playing ? "off" : "polite");
       status.value = this.cell ? this.#cellText() :
         `${frame + 1}/${this.frames} · ${times[frame].toFixed(2)} s · evidence ${signed(sum, 2)}`;
       others.frame.value = frame;
@@ -563,7 +744,14 @@
       this.#markReach();
       modes.querySelector(`[value=${mode}]`).checked = true;
       opacity.value = this.opacity;
-      opacity.disabled = mode !== "overlay";
+      opacity.disabled = mode === "original" || mode === "heatmap";
+      threshold.value = this.threshold;
+      threshold.disabled = mode === "original";
+      const least = this.threshold * this.#greatest;
+      others.least.value = least ? least.toPrecision(2) : "0";
+      threshold.setAttribute("aria-valuetext", `${others.least.value} logits`);
+      others.ramp.firstElementChild.style.width = `${100 * this.threshold}%`;
+      others.speed.value = this.speed;
       others.scale.checked = this.scale === "all";
       truth.checked = this.truth;
     }
@@ -599,11 +787,23 @@
     }
 
     #drawStage() {
+      const { width, height } = this.#layer;
+      const modes = this.mode === "beside" ? ["original", "overlay"] : [this.mode];
+      Object.assign(this.#canvas, { width: modes.length * (width + GAP) - GAP, height });
+      const stage = this.#canvas.getContext("2d");
+      for (const mode of modes) {
+        this.#drawFrame(stage, this.frame, mode);
+        if (this.cell) this.#paintFootprint(stage);
+        stage.translate(width + GAP, 0);
+      }
+    }
+
+    /** A frame, and over it what the mode shows. */
+    #drawFrame(stage, frame, mode) {
       const { sheet, mask } = this.#data;
       const { width, height } = this.#layer;
-      const stage = this.#parts.stage.firstElementChild.getContext("2d");
-      const layer = this.#layer.getContext("2d");
-      const [column, row] = [this.frame % sheet.columns, Math.floor(this.frame / sheet.columns)];
+      const layer = this.#layer.getContext("2d", { willReadFrequently: true });
+      const [column, row] = [frame % sheet.columns, Math.floor(frame / sheet.columns)];
       stage.drawImage(this.#sheet, column * sheet.width, row * sheet.height, sheet.width,
         sheet.height, 0, 0, width, height);
       const lay = paint => {
@@ -612,9 +812,28 @@
         layer.putImageData(picture, 0, 0);
         stage.drawImage(this.#layer, 0, 0);
       };
-      if (this.mode !== "original") lay(pixels => this.#paintEvidence(pixels));
-      if (this.truth && mask) lay(pixels => this.#paintTruth(pixels));
-      if (this.cell) this.#paintFootprint(stage);
+      if (mode !== "original") lay(pixels => this.#paintEvidence(pixels, frame, mode));
+      if (this.truth && mask) lay(pixels => this.#paintTruth(pixels, frame));
+    }
+
+    /** All frames in rows, as the viewer shows them, for paper. */
+    #drawPrint() {
+      if (!this.#data) return; // the contact sheet is printed as it came
+      const canvas = document.createElement("canvas");
+      const { width, height } = this.#layer;
+      const columns = Math.ceil(Math.sqrt(this.frames));
+      const rows = Math.ceil(this.frames / columns);
+      Object.assign(canvas, { width: columns * (width + GAP), height: rows * (height + GAP) });
+      const paper = canvas.getContext("2d");
+      const mode = this.mode === "beside" ? "overlay" : this.mode;
+      for (let frame = 0; frame < this.frames; frame++) {
+        const [column, row] = [frame % columns, Math.floor(frame / columns)];
+        paper.setTransform(1, 0, 0, 1, column * (width + GAP), row * (height + GAP));
+        this.#drawFrame(paper, frame, mode);
+      }
+      const textContent =
+        `${this.#guesses}. Evidence for ${this.#subject}: ${this.#parts.sum.textContent}`;
+      this.#parts.print.replaceChildren(canvas, element("p", { textContent }));
     }
 
     /** The cell, the half of what it sees, and thinner 90% and all of it where not the whole frame. */
@@ -645,12 +864,15 @@
     }
 
     /** Colour shows the evidence; in the overlay so does the opacity: what is unlit stays clear. */
-    #paintEvidence(pixels) {
+    #paintEvidence(pixels, frame, mode) {
       const { colours, grid, maps } = this.#data;
       const size = maps.shape[2] * maps.shape[3];
-      const cells = this.#evidence.subarray(this.#step * size, (this.#step + 1) * size);
-      const opacity = this.mode === "heatmap" ? null : this.opacity;
-      interpolate(cells, grid.y, grid.x).forEach((evidence, pixel) => {
+      const step = this.#stepAt(frame);
+      const cells = this.#evidence.subarray(step * size, (step + 1) * size);
+      const opacity = mode === "heatmap" ? null : this.opacity;
+      const threshold = this.threshold;
+      interpolate(cells, grid.y, grid.x).forEach((value, pixel) => {
+        const evidence = value < threshold ? 0 : value;
         const colour = 3 * Math.round(255 * evidence);
         pixels[4 * pixel] = colours[colour];
         pixels[4 * pixel + 1] = colours[colour + 1];
@@ -660,10 +882,10 @@
     }
 
     /** A white line with a dark rim where the truth, interpolated, crosses one half. */
-    #paintTruth(pixels) {
+    #paintTruth(pixels, frame) {
       const { shape: [, rows, columns], bits, grid } = this.#data.mask;
       const size = rows * columns;
-      const cells = bits.subarray(this.frame * size, (this.frame + 1) * size);
+      const cells = bits.subarray(frame * size, (frame + 1) * size);
       const pitch = this.#layer.width / columns; // the mask climbs from 0 to 1 in this many pixels
       interpolate(cells, grid.y, grid.x).forEach((inside, pixel) => {
         const distance = Math.abs(inside - 0.5) * pitch;
@@ -675,8 +897,27 @@
     }
   }
 
+  /** A grid of tiles under one button, for whatever moves can be stopped. */
+  class CamWall extends HTMLElement {
+    #button = element("button", { type: "button" });
+
+    connectedCallback() {
+      if (this.#button.isConnected) return;
+      let moving = !matchMedia("(prefers-reduced-motion: reduce)").matches;
+      const label = () => { this.#button.textContent = moving ? "Pause all" : "Play all"; };
+      this.#button.addEventListener("click", () => {
+        moving = !moving;
+        for (const viewer of this.querySelectorAll(TAG)) viewer.playing = moving;
+        label();
+      });
+      label();
+      this.prepend(this.#button);
+    }
+  }
+
   const pageStyle = new CSSStyleSheet();
   pageStyle.replaceSync(PAGE_STYLE);
   document.adoptedStyleSheets.push(pageStyle);
   customElements.define(TAG, CamViewer);
+  customElements.define("cam-wall", CamWall);
 })();

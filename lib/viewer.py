@@ -24,15 +24,26 @@ if TYPE_CHECKING:
     from lib.explanation import Explanation
     from lib.footprint import Footprint
 
-SCRIPT = Path(__file__).with_suffix(".js")
-MODES = ("original", "overlay", "heatmap")
+SCRIPT, STYLE = (Path(__file__).with_suffix(suffix) for suffix in (".js", ".css"))
+MODES = ("original", "overlay", "heatmap", "beside")
 SCALES = ("class", "all")
 EXTENTS = ("half", "core", "field")  # of a footprint
 MASK_SIZE = 64  # the truth outline is kept at most this wide and high
 JPEG_QUALITY = 85
 
 
-def html(
+def html(explanation: Explanation, **shown) -> str:
+    """The viewer of one explanation, as HTML that stands alone; `shown` as for `element`."""
+    return element(explanation, **shown) + script()
+
+
+def script() -> str:
+    """What makes every `element` of a page a viewer; once is enough, more do no harm."""
+    code = SCRIPT.read_text(encoding="utf-8")
+    return f"<script>{code.replace(STYLE.name, STYLE.read_text(encoding='utf-8'), 1)}</script>"
+
+
+def element(
     explanation: Explanation,
     *,
     selected: int | str | None = None,
@@ -40,21 +51,26 @@ def html(
     frame: int | None = None,
     mode: str = "overlay",
     opacity: float = 0.65,
+    threshold: float = 0,
     scale: str = "class",
     size: int = 288,
     colours: str = "inferno",
+    tile: bool = False,
 ) -> str:
-    """The viewer of one explanation, as HTML that stands alone.
+    """One viewer, without the script that makes it live.
 
     selected: class shown first, by index or name; None is the most probable one that has a map.
     versus: class whose evidence is taken away from it (why A and not B?); None takes nothing.
     frame: frame shown first; None is the one with the most evidence for that class.
-    mode: "original", "overlay" (evidence is colour and opacity) or "heatmap" (colour alone).
+    mode: "original", "overlay" (evidence is colour and opacity), "heatmap" (colour alone) or
+        "beside", original and overlay side by side as in the article.
     opacity: of the overlay where the evidence is greatest, 0 to 1.
+    threshold: evidence below this fraction of the greatest is not shown, 0 to 1.
     scale: colours run from 0 to the largest evidence over the whole clip, of the selected "class"
         or of "all" classes; never of a frame, which would light up idle frames.
     size: longest side in pixels at which frames are kept; smaller frames stay as they are.
     colours: name of a matplotlib colour map.
+    tile: shown small and moving until it is opened.
 
     Raises ValueError, naming the field, when the explanation's arrays do not fit together, and for
     an argument that is none of the above.
@@ -63,8 +79,9 @@ def html(
     _one_of("mode", mode, MODES)
     _one_of("scale", scale, SCALES)
     _one_of("colours", colours, matplotlib.colormaps)
-    if not 0 <= opacity <= 1:
-        raise ValueError(f"opacity is {opacity}: give a number from 0 to 1")
+    for name, value in ("opacity", opacity), ("threshold", threshold):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} is {value}: give a number from 0 to 1")
     steps, frames = explanation.maps.shape[1], len(explanation.frames)
     class_index = _class_index(explanation, selected)
     other = None if versus is None else _class_index(explanation, versus)
@@ -101,17 +118,17 @@ def html(
     }
     # "<" never appears raw, so no class name can close the script element.
     payload = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    less = "" if other is None else f'versus-index="{other}" '
+    less = "" if other is None else f' versus-index="{other}"'
+    least = f' threshold="{threshold:g}"' if threshold else ""
     return (
-        f'<cam-viewer class-index="{class_index}" {less}frame="{frame}" mode="{mode}" '
-        f'opacity="{opacity:g}" scale="{scale}">'
+        f'<cam-viewer class-index="{class_index}"{less} frame="{frame}" mode="{mode}" '
+        f'opacity="{opacity:g}"{least} scale="{scale}"{" tile playing" if tile else ""}>'
         f'<img src="data:image/jpeg;base64,{_base64(_contact_sheet(tiles, columns))}" '
         f'width="{columns * width}" height="{math.ceil(frames / columns) * height}" '
         f'style="max-width:100%;height:auto" '
         f'alt="The {frames} frames of the clip in order of time, {columns} in a row">'
         f"<p>{escape(_caption(explanation))}</p>"
         f'<script type="application/json">{payload}</script></cam-viewer>'
-        f"<script>{SCRIPT.read_text(encoding='utf-8')}</script>"
     )
 
 

@@ -5,11 +5,13 @@ import json
 import re
 from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from lib.footprint import Footprint
-from lib.viewer import SCRIPT, html
+from lib.viewer import html, script
 
 FRAMES, CELLS, SIZE = 6, 4, 64
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -53,11 +55,11 @@ def payload(text: str) -> dict:
 def test_asks_no_host_and_is_small():
     text = html(explanation())
     assert not re.search(r"https?:|ftp:|url\(|@import|\bfetch\(|src=\"(?!data:)|href=", text)
-    assert len(text) < 60_000
+    assert len(text) < 70_000
 
 
 def test_script_can_stand_inside_a_script_element():
-    source = SCRIPT.read_text(encoding="utf-8").lower()
+    source = script().removeprefix("<script>").removesuffix("</script>").lower()
     assert "</script" not in source and "<!--" not in source
 
 
@@ -226,21 +228,172 @@ def test_controls(open_page):
     assert page.get("mode") == "heatmap"
     viewer.get_by_text("original").click()
     assert viewer.get_by_label("Opacity").is_disabled()
+    viewer.get_by_text("side by side").click()
+    assert page.get("mode") == "beside"
     viewer.get_by_text("overlay").click()
+    viewer.get_by_text("More").click()
     viewer.get_by_label("Opacity").fill("0.3")
     assert page.get("opacity") == 0.3
-    viewer.locator("select.class").select_option("2")
+    viewer.get_by_role("combobox", name="Evidence for", exact=True).fill("thing tear")
+    viewer.get_by_role("option", name="Tearing").click()
     assert page.get("classIndex") == 2
-    viewer.locator("select.versus").select_option("0")
-    assert page.get("versusIndex") == 0
-    viewer.locator("select.versus").select_option("")
-    assert page.get("versusIndex") is None
+    versus = viewer.get_by_role("combobox", name="less the evidence for")
+    for name, index in ("closing", 0), ("nothing", None):
+        versus.fill(name)
+        versus.press("Enter")
+        assert page.get("versusIndex") == index
+    viewer.get_by_label("Hide below").fill("0.5")
+    assert page.get("threshold") == 0.5
+    viewer.get_by_label("Speed").select_option("2")
+    assert page.get("speed") == 2
     viewer.get_by_label("one scale for all classes").check()
     assert page.get("scale") == "all"
     viewer.get_by_label("outline the truth").check()
     assert page.get("truth") is True
     viewer.locator(".ledger span").nth(1).click()
     assert page.get("frame") == 1
+
+
+def test_side_by_side(open_page):
+    page = open_page(html(explanation(), frame=1, mode="original"))
+    original = page.pixels()
+    page.set(mode="overlay")
+    overlay = page.pixels()
+    page.set(mode="beside")
+    both, width = page.pixels(), original.shape[1]
+    assert not differ(both[:, :width], original)
+    assert not differ(both[:, -width:], overlay)
+    for x in 0.05, 0.05 + 0.5:  # the same cell of either picture
+        point(page, 0.3, x)
+        assert page.get("cell") == [1, 0]
+
+
+def test_threshold_hides_the_weaker_evidence(open_page):
+    maps = np.zeros((3, FRAMES, CELLS, CELLS), np.float32)
+    maps[0, :, 0, 0], maps[0, :, 3, 3] = 1, 0.4
+    page = open_page(html(explanation(maps=maps), selected=0, mode="overlay", frame=0))
+    both, weak = page.pixels(), np.s_[-40:, -40:]
+    page.set(threshold=0.5)
+    strong = page.pixels()
+    page.set(mode="original")
+    assert differ(both[weak], strong[weak])
+    np.testing.assert_array_equal(strong[weak], page.pixels()[weak])
+    assert differ(strong[:40, :40], page.pixels()[:40, :40])
+    assert page.viewer.locator(".least").inner_text() in ("", "0.50")
+
+
+def test_speed(open_page):
+    page = open_page(html(explanation(times=np.arange(FRAMES) * 1.0), frame=0))
+    page.set(speed=4, playing=True)
+    page.page.wait_for_timeout(650)
+    assert page.get("frame") == 2  # of 250 ms each
+
+
+def test_choosing_a_class_by_keyboard(open_page):
+    page = open_page(html(explanation(), selected=0))
+    field, keys = page.viewer.get_by_role("combobox").first, page.page.keyboard
+    field.focus()
+    keys.type("opening")
+    assert page.viewer.get_by_role("option").all_inner_texts()[0].endswith("Opening [something]")
+    keys.press("Escape")
+    assert field.input_value() == "Closing [something]" and page.get("classIndex") == 0
+    keys.press("ArrowDown")
+    assert field.get_attribute("aria-expanded") == "true"
+    keys.press("ArrowDown")
+    marked = page.viewer.locator(f"#{field.get_attribute('aria-activedescendant')}")
+    name = marked.inner_text().split(maxsplit=1)[1]
+    keys.press("Enter")
+    assert field.input_value() == name and field.get_attribute("aria-expanded") == "false"
+    assert explanation().classes[page.get("classIndex")] == name
+    field.fill("no such class")
+    keys.press("Enter")
+    keys.press("Tab")
+    assert field.input_value() == name
+
+
+def test_link_to_a_state(open_page):
+    page = open_page(html(explanation(0), frame=0), html(explanation(1), frame=0))
+    page.page.evaluate("location.hash = 'frame=4&class=2&versus=0&mode=heatmap&threshold=0.25'")
+    page.page.wait_for_function("document.querySelector('cam-viewer').frame == 4")
+    state = [page.get(name) for name in ("classIndex", "versusIndex", "mode", "threshold")]
+    assert state == [2, 0, "heatmap", 0.25]
+    second = "document.querySelectorAll('cam-viewer')[1]"
+    assert page.page.evaluate(f"{second}.frame") == 0
+    page.page.evaluate("location.hash = 'viewer=2&frame=3&class=Opening+[something]'")
+    page.page.wait_for_function(f"{second}.frame == 3 && {second}.classIndex == 1")
+    link = page.get("link")
+    page.set(frame=0, classIndex=1, versusIndex=None, mode="original", threshold=0)
+    page.page.evaluate("link => { location.href = link }", link)
+    page.page.wait_for_function("document.querySelector('cam-viewer').frame == 4")
+    assert state == [page.get(n) for n in ("classIndex", "versusIndex", "mode", "threshold")]
+    page.page.evaluate("location.hash = 'a-heading'")  # means no viewer
+    assert page.get("frame") == 4
+
+
+def test_saving(open_page):
+    page = open_page(html(explanation(), frame=2), accept_downloads=True)
+    page.viewer.get_by_text("More").click()
+    with page.page.expect_download() as download:
+        page.viewer.get_by_role("button", name="Save frame").click()
+    picture = np.asarray(Image.open(download.value.path()).convert("RGB"))
+    np.testing.assert_array_equal(picture, page.pixels())
+    assert re.fullmatch(r"[\w-]+-frame-3\.png", download.value.suggested_filename)
+    page.set(speed=0.5)
+    with page.page.expect_download() as download:
+        page.viewer.get_by_role("button", name="Save clip").click()
+    with av.open(download.value.path()) as video:
+        shown = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+    distinct = 1 + sum(differ(a.astype(int), b) for a, b in zip(shown, shown[1:]))
+    assert distinct >= FRAMES - 1  # a slow machine may pass over one
+    assert shown[0].shape == picture.shape and page.get("frame") == 2
+
+
+def test_paper_shows_every_frame_with_its_evidence(open_page):
+    page = open_page(html(explanation(), selected=1))
+    page.page.emulate_media(media="print")
+    sheet = page.viewer.locator(".print canvas")
+    sheet.wait_for()
+    assert not page.viewer.locator(".card").is_visible()
+    assert "Evidence for Opening [something]" in page.viewer.locator(".print p").inner_text()
+    size = sheet.evaluate("canvas => [canvas.width, canvas.height]")
+    assert size[0] > 3 * 384 and size[1] > 2 * 384
+
+
+def test_nothing_is_unpacked_before_it_is_near(open_page):
+    far = "<div style='height: 9000px'></div>"
+    page = open_page(
+        html(explanation(), frame=0).replace("<cam-viewer ", "<cam-viewer playing ", 1)
+    )
+    page.page.evaluate(
+        "far => { document.body.insertAdjacentHTML('beforeend', far);"
+        "  const copy = document.querySelector('cam-viewer').cloneNode(true);"
+        "  copy.removeAttribute('ready'); document.body.append(copy); }",
+        far,
+    )
+    page.page.wait_for_timeout(300)
+    last = page.page.locator("cam-viewer").nth(1)
+    assert last.evaluate("viewer => [viewer.hasAttribute('ready'), viewer.frame]") == [False, 0]
+    last.scroll_into_view_if_needed()
+    page.viewers.nth(1).wait_for()
+    first = page.get("frame")
+    page.page.wait_for_timeout(200)  # four frames' time
+    assert page.get("frame") == first  # out of sight it rests
+    assert page.get("playing") is True
+
+
+def test_a_tile_opens_and_closes(open_page):
+    page = open_page(html(explanation(), tile=True), reduced_motion="reduce")
+    stage = page.viewer.get_by_role("button", name="Open in the viewer: true: Opening")
+    assert not page.viewer.locator(".ledger").is_visible()
+    stage.focus()
+    page.page.keyboard.press("Enter")
+    assert page.get("open") is True
+    assert page.viewer.locator(".ledger").is_visible()
+    page.viewer.get_by_role("button", name="Close").click()
+    assert page.get("open") is False
+    stage.click()
+    page.page.keyboard.press("Escape")
+    assert page.get("open") is False
 
 
 def test_caption_marks_and_selects(open_page):
@@ -253,7 +406,8 @@ def test_caption_marks_and_selects(open_page):
     ]
     page.viewer.get_by_role("button", name="Opening [something]").last.click()
     assert page.get("classIndex") == 1
-    options = page.viewer.locator("select.class option").all_inner_texts()
+    page.viewer.get_by_role("combobox").first.click()
+    options = page.viewer.locator(".class-list [role=option]").all_inner_texts()
     assert [option.split()[0] for option in options] == [".90", ".07", ".03"]
 
 
