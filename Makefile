@@ -1,6 +1,7 @@
 # make book     the book, from nothing: environment, data, every notebook run afresh, the site
 # make test     every check: style, unit tests, the notebooks' outputs, the site in a browser
 # make outputs  bring the text outputs of the last build into the committed notebooks
+# make landing  draw the moving picture at the top of the README
 # make clean    take the site and the drawn data away (the environment stays)
 
 VENV   ?= .venv
@@ -14,7 +15,7 @@ BUILT := _build/built
 PAGES := $(shell find book lib -type f ! -path '*/__pycache__/*' ! -path '*/.ipynb_checkpoints/*') \
 	_config.yml _toc.yml
 
-.PHONY: book test outputs data clean
+.PHONY: book test outputs data landing clean
 .DELETE_ON_ERROR:
 
 book: $(BUILT)
@@ -49,6 +50,9 @@ test: $(VENV)/installed-test
 outputs: $(BUILT)
 	$(RUN) book/_ext/light_outputs.py
 	@touch $(BUILT)
+
+landing: $(VENV)/installed-book
+	$(RUN) book/_ext/landing.py
 
 clean:
 	rm -rf _build $(DATA)
