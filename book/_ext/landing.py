@@ -6,13 +6,12 @@ python book/_ext/landing.py            (what `make landing` runs)
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from PIL import Image
-
 from lib import miniature, networks
 from lib.explain import explain
 from lib.explanation import Explanation, overlay
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
 
 PICTURE = Path(__file__).resolve().parents[1] / "_static" / "landing.webp"
 SIZE = 256  # of a frame, in pixels
