@@ -18,7 +18,7 @@ import numpy as np
 
 from lib.explanation import Explanation
 from lib.video import write_video
-from lib.viewer import element, script
+from lib.viewer import caption, element, script
 
 SCRIPT = Path(__file__).with_suffix(".js")
 
@@ -59,7 +59,7 @@ def cases(groups: Mapping[str, Sequence[Explanation]], size: int = 160) -> Galle
     for name, explanations in groups.items():
         parts.append(f"<p>{escape(name)}</p>")
         parts += [element(explanation, size=size, tile=True) for explanation in explanations]
-    captions = [e.summary() for explanations in groups.values() for e in explanations]
+    captions = [caption(e) for explanations in groups.values() for e in explanations]
     return Gallery(captions, f"<cam-wall>{''.join(parts)}</cam-wall>{script()}")
 
 

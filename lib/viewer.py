@@ -127,7 +127,7 @@ def element(
         f'width="{columns * width}" height="{math.ceil(frames / columns) * height}" '
         f'style="max-width:100%;height:auto" '
         f'alt="The {frames} frames of the clip in order of time, {columns} in a row">'
-        f"<p>{escape(_caption(explanation))}</p>"
+        f"<p>{escape(caption(explanation))}</p>"
         f'<script type="application/json">{payload}</script></cam-viewer>'
     )
 
@@ -177,7 +177,7 @@ def _class_index(explanation: Explanation, selected: int | str | None) -> int:
     return int(index)
 
 
-def _caption(explanation: Explanation) -> str:
+def caption(explanation: Explanation) -> str:
     """true: Tearing [something] · 1st: Tearing [something] .99 · 2nd: Stacking ... .00"""
     parts = [] if explanation.label is None else [f"true: {explanation.classes[explanation.label]}"]
     for place, k in zip(("1st", "2nd"), _ranking(explanation), strict=False):

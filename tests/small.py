@@ -1,4 +1,7 @@
-"""A 3D network small enough to follow, and ways to tell that it was left alone."""
+"""A 3D network small enough to follow, an explanation without one, and ways to tell that a network
+was left alone."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -49,3 +52,34 @@ def state(network):
 
 def same(a, b):
     return a[:4] == b[:4] and all(torch.equal(a[4][k], b[4][k]) for k in a[4])
+
+
+FRAMES, CELLS, SIZE = 6, 4, 64  # of the next one
+
+
+def explanation(seed: int = 0, steps: int = FRAMES, **changes) -> SimpleNamespace:
+    """What the viewer reads of an `Explanation`: 3 classes, random maps, a planted square."""
+    rng = np.random.default_rng(seed)
+    maps = rng.normal(size=(3, steps, CELLS, CELLS)).astype(np.float32)
+    bias = np.array([0.25, -0.5, 0.125], np.float32)
+    mask = np.zeros((FRAMES, SIZE, SIZE), bool)
+    mask[:, 16:48, 16:48] = True
+    centres = (np.arange(CELLS, dtype=np.float32) + 0.5) / CELLS
+    fields = {
+        "frames": rng.integers(0, 256, (FRAMES, 4, 4, 3), np.uint8).repeat(16, 1).repeat(16, 2),
+        "times": np.arange(FRAMES) / 20,
+        "classes": ["Closing [something]", "Opening [something]", "Tearing [something]"],
+        "maps": maps,
+        "mapped": [0, 1, 2],
+        "cells": (centres, centres),
+        "bias": bias,
+        "label": 1,
+        "mask": mask,
+        "method": "cam",
+        "layer": "bn2",
+        "footprint": None,
+    } | changes
+    if "logits" not in fields:
+        fields["logits"] = fields["maps"].sum(axis=(1, 2, 3)) + bias
+    powers = np.exp(fields["logits"] - fields["logits"].max())
+    return SimpleNamespace(**fields, probabilities=powers / powers.sum())

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from small import explanation
 
-from lib.gallery import gallery
+from lib.gallery import cases, gallery
+from lib.viewer import script
 
 
 @pytest.fixture(scope="module")
@@ -63,4 +65,49 @@ def test_clips_off_the_screen_rest(wall, browser):
     page.get_by_role("button", name="Pause all").wait_for()
     page.wait_for_timeout(300)
     assert paused(page) == [True] * 3
+    page.close()
+
+
+# --- cases ---
+
+
+@pytest.fixture(scope="module")
+def tiles():
+    return cases({"Right <i>": [explanation(0), explanation(1)], "Wrong": [explanation(2)]})
+
+
+def test_cases_stand_under_the_names_of_their_groups(tiles, browser):
+    page = browser.new_page()
+    page.set_content(tiles.html)
+    page.locator("cam-viewer[ready]").nth(2).wait_for()
+    order = page.locator("cam-wall").evaluate(
+        "wall => [...wall.children].map(child => child.matches('p') ? child.innerText : "
+        "child.localName)"
+    )
+    assert order == ["button", "Right <i>", "cam-viewer", "cam-viewer", "Wrong", "cam-viewer"]
+    assert repr(tiles) == "Gallery(3 clips)"
+    assert tiles.html.count("customElements.define") == script().count("customElements.define")
+    page.close()
+
+
+def test_cases_move_until_told_not_to(tiles, browser):
+    page = browser.new_page()
+    page.set_content(tiles.html)
+    page.locator("cam-viewer[ready]").nth(2).wait_for()
+    frames = "[...document.querySelectorAll('cam-viewer')].map(viewer => viewer.frame)"
+    before = page.evaluate(frames)
+    page.wait_for_function(f"{frames}.every((frame, i) => frame !== {before}[i])")
+    page.get_by_role("button", name="Pause all").click()
+    before = page.evaluate(frames)
+    page.wait_for_timeout(200)  # four frames' time
+    assert page.evaluate(frames) == before
+    page.close()
+
+
+def test_cases_keep_still_for_those_who_asked(tiles, browser):
+    page = browser.new_page(reduced_motion="reduce")
+    page.set_content(tiles.html)
+    page.locator("cam-viewer[ready]").nth(2).wait_for()
+    assert page.evaluate("document.querySelectorAll('cam-viewer[playing]').length") == 0
+    assert page.get_by_role("button", name="Play all").is_visible()
     page.close()

@@ -3,46 +3,17 @@
 import base64
 import json
 import re
-from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
+from small import CELLS, FRAMES, SIZE, explanation
 
 from lib.footprint import Footprint
 from lib.viewer import html, script
 
-FRAMES, CELLS, SIZE = 6, 4, 64
 HOSTILE = "</script><img src=x onerror=alert(1)>"
-
-
-def explanation(seed: int = 0, steps: int = FRAMES, **changes) -> SimpleNamespace:
-    """What the viewer reads of an `Explanation`: 3 classes, random maps, a planted square."""
-    rng = np.random.default_rng(seed)
-    maps = rng.normal(size=(3, steps, CELLS, CELLS)).astype(np.float32)
-    bias = np.array([0.25, -0.5, 0.125], np.float32)
-    mask = np.zeros((FRAMES, SIZE, SIZE), bool)
-    mask[:, 16:48, 16:48] = True
-    centres = (np.arange(CELLS, dtype=np.float32) + 0.5) / CELLS
-    fields = {
-        "frames": rng.integers(0, 256, (FRAMES, 4, 4, 3), np.uint8).repeat(16, 1).repeat(16, 2),
-        "times": np.arange(FRAMES) / 20,
-        "classes": ["Closing [something]", "Opening [something]", "Tearing [something]"],
-        "maps": maps,
-        "mapped": [0, 1, 2],
-        "cells": (centres, centres),
-        "bias": bias,
-        "label": 1,
-        "mask": mask,
-        "method": "cam",
-        "layer": "bn2",
-        "footprint": None,
-    } | changes
-    if "logits" not in fields:
-        fields["logits"] = fields["maps"].sum(axis=(1, 2, 3)) + bias
-    powers = np.exp(fields["logits"] - fields["logits"].max())
-    return SimpleNamespace(**fields, probabilities=powers / powers.sum())
 
 
 def payload(text: str) -> dict:
