@@ -7,6 +7,7 @@ committing of it is what a test can compare: the text. Pictures, widgets and lon
 again by every build, and whatever differs from run to run would only make noise in a diff.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import nbformat
@@ -49,6 +50,17 @@ def light_output(output: NotebookNode) -> NotebookNode | None:
     return output if output.data else None
 
 
+def joined(outputs: Iterable[NotebookNode]) -> list[NotebookNode]:
+    """Text printed in one go or in several is the same text."""
+    together: list[NotebookNode] = []
+    for output in outputs:
+        if together and output.output_type == together[-1].output_type == "stream":
+            together[-1].text += output.text
+        else:
+            together.append(output)
+    return together
+
+
 def light(notebook: NotebookNode) -> NotebookNode:
     """The notebook as it is committed: light outputs, and no metadata but what a page uses."""
     notebook = nbformat.from_dict(notebook)
@@ -60,7 +72,7 @@ def light(notebook: NotebookNode) -> NotebookNode:
         )
         if cell.cell_type == "code":
             kept = (light_output(output) for output in cell.outputs)
-            cell.outputs = [output for output in kept if output is not None]
+            cell.outputs = joined(output for output in kept if output is not None)
     return notebook
 
 
