@@ -10,9 +10,11 @@
     clip-gallery { display: grid; gap: .75rem .6rem; margin: .5rem 0; color-scheme: light dark;
       grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); }
     clip-gallery figure { margin: 0; padding: 0; color: inherit; }
-    clip-gallery video { display: block; width: 100%; height: auto; border-radius: 6px;
-      cursor: pointer; }
-    clip-gallery video:focus-visible { outline: 3px solid #0a72c4; outline-offset: 2px; }
+    clip-gallery video { display: block; width: 100%; height: auto; border-radius: 6px; }
+    clip-gallery figure > button { display: block; width: 100%; padding: 0; border: 0;
+      background: none; cursor: pointer; border-radius: 6px; }
+    clip-gallery figure > button:focus-visible { outline: 3px solid #0a72c4;
+      outline-offset: 2px; }
     clip-gallery figure figcaption { font-size: .75rem; font-weight: 400; line-height: 1.3;
       margin: .25rem 0 0; padding: 0; text-align: start; color: inherit; }
     clip-gallery > button { grid-column: 1 / -1; justify-self: start; font: inherit;
@@ -54,15 +56,13 @@
       for (const video of this.querySelectorAll("video")) {
         video.removeAttribute("controls");
         video.muted = true; // the attribute does not count for elements made by a script
-        video.tabIndex = 0;
-        video.setAttribute("role", "button");
-        video.setAttribute("data-lm-suppress-shortcuts", ""); // else JupyterLab takes the keys
-        video.addEventListener("click", () => this.#play(video, video.paused));
-        video.addEventListener("keydown", event => {
-          if (event.key !== "Enter" && event.key !== " ") return;
-          event.preventDefault();
-          this.#play(video, video.paused);
-        });
+        const button = document.createElement("button");
+        button.type = "button";
+        button.setAttribute("aria-label", video.getAttribute("aria-label"));
+        button.setAttribute("data-lm-suppress-shortcuts", ""); // else JupyterLab takes the keys
+        button.addEventListener("click", () => this.#play(video, video.paused));
+        video.replaceWith(button);
+        button.append(video);
         this.#watch.observe(video);
       }
     }
@@ -72,8 +72,9 @@
     }
 
     #play(video, on) {
-      video.setAttribute("aria-pressed", String(on));
-      if (on) video.play().catch(() => video.setAttribute("aria-pressed", "false"));
+      const press = pressed => video.parentElement.setAttribute("aria-pressed", String(pressed));
+      press(on);
+      if (on) video.play().catch(() => press(false));
       else video.pause();
     }
   }

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
 import yaml
+from axe_playwright_python.sync_playwright import Axe
 
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "_build" / "html"
@@ -162,6 +163,25 @@ def test_formulas_are_drawn(browser, site):
 def test_search_finds_pages(browser, site):
     with opened(browser, f"{site}/search.html?q=network") as page:
         page.locator("#search-results li a").first.wait_for()
+
+
+@each_page
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
+def test_is_accessible(name, width, scheme, browser, site):
+    """No violation of WCAG 2.1 and of best practice that axe-core can find."""
+    viewport = {"width": width, "height": 800}
+    options = {"color_scheme": scheme, "reduced_motion": "reduce"}
+    with opened(browser, f"{site}/{name}.html", viewport=viewport, **options) as page:
+        if page.locator("cam-viewer").count():
+            page.locator("cam-viewer").first.scroll_into_view_if_needed()
+            page.locator("cam-viewer[ready]").first.wait_for()
+        # The theme's side bar is no landmark; the book's name stands in it.
+        found = Axe().run(page, context={"exclude": [[".logo__title"]]}).response["violations"]
+    assert not [
+        f"{rule['id']}: {node['target']} {node['html'][:100]}"
+        for rule in found
+        for node in rule["nodes"]
+    ]
 
 
 def test_front_door_leads_to_the_introduction(browser, site):

@@ -74,7 +74,8 @@ def visit_math(translator: HTML5Translator, node: nodes.math) -> None:
 
 
 def visit_math_block(translator: HTML5Translator, node: nodes.math_block) -> None:
-    translator.body.append(translator.starttag(node, "div", CLASS="formula"))
+    # A wide formula scrolls, so the keyboard must reach it.
+    translator.body.append(translator.starttag(node, "div", CLASS="formula", tabindex="0"))
     write_formula(translator, node, "block")
     if node["number"]:
         number = get_node_equation_number(translator, node)
