@@ -359,11 +359,12 @@
 
     connectedCallback() {
       // The parser may not have read the children of this element yet.
-      if (this.#payload || document.readyState !== "loading") this.#sight.observe(this);
-      else {
-        document.addEventListener("DOMContentLoaded", () => this.#sight.observe(this),
-          { once: true });
-      }
+      const begin = () => {
+        this.#sight.observe(this);
+        this.#follow();
+      };
+      if (this.#payload || document.readyState !== "loading") begin();
+      else document.addEventListener("DOMContentLoaded", begin, { once: true });
     }
 
     disconnectedCallback() {
@@ -403,7 +404,8 @@
       const wanted = new URLSearchParams(location.hash.slice(1));
       const named = Object.keys(LINKED).filter(name => wanted.has(name));
       const place = [...document.querySelectorAll(TAG)].indexOf(this) + 1;
-      if (!this.#data || !named.length || place !== Number(wanted.get("viewer") ?? 1)) return;
+      if (!named.length || place !== Number(wanted.get("viewer") ?? 1)) return;
+      if (!this.#data) return this.#start(); // out of sight till now; comes back here
       const { classes } = this.#data;
       for (const name of named) {
         const value = wanted.get(name);

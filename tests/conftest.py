@@ -12,17 +12,22 @@ QUIET = ("--no-sandbox", "--disable-background-networking", "--disable-component
          "--disable-sync", "--no-first-run")  # fmt: skip
 
 
+def chromium() -> str | None:
+    """Where Chromium is on this machine."""
+    return next(filter(None, map(shutil.which, CHROMIUM)), None)
+
+
 @pytest.fixture(scope="session")
 def browser():
     """A headless Chromium driven by playwright, for all tests of a run; skips where none is."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    path = chromium()
     if path is None:
         pytest.skip(f"no browser: none of {', '.join(CHROMIUM)} is on the path")
     with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=list(QUIET))
-        yield chromium
-        chromium.close()
+        found = playwright.chromium.launch(executable_path=path, args=list(QUIET))
+        yield found
+        found.close()
 
 
 @pytest.fixture

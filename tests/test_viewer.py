@@ -301,6 +301,16 @@ def test_link_to_a_state(open_page):
     assert page.get("frame") == 4
 
 
+def test_link_to_a_viewer_out_of_sight(open_page, tmp_path):
+    page = open_page(html(explanation()))
+    file = tmp_path / "far.html"
+    file.write_text("<div style='height: 9000px'></div>" + html(explanation(), frame=0), "utf-8")
+    page.page.goto(file.as_uri() + "#frame=3")
+    page.viewer.wait_for()
+    assert page.get("frame") == 3
+    assert page.page.evaluate("scrollY") > 5000
+
+
 def test_saving(open_page):
     page = open_page(html(explanation(), frame=2), accept_downloads=True)
     page.viewer.get_by_text("More").click()
