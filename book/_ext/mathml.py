@@ -91,12 +91,12 @@ def write_font(app: Sphinx, error: Exception | None) -> None:
     if error or app.builder.format != "html":
         return
     package = Path(importlib.util.find_spec("ziamath").origin).parent
-    options = subset.Options(flavor="woff", layout_features=["ssty", "kern"], hinting=False)
+    options = subset.Options(flavor="woff2", layout_features=["ssty", "kern"], hinting=False)
     font = subset.load_font(package / "fonts" / "STIXTwoMath-Regular.ttf", options)
     cutter = subset.Subsetter(options)
     cutter.populate(unicodes=subset.parse_unicodes(LETTERS.replace(" ", ",")))
     cutter.subset(font)
-    subset.save_font(font, Path(app.outdir) / "_static" / "stix-two-math.woff", options)
+    subset.save_font(font, Path(app.outdir) / "_static" / "stix-two-math.woff2", options)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
