@@ -13,12 +13,14 @@ from urllib.parse import unquote, urljoin, urlsplit
 import pytest
 import yaml
 from axe_playwright_python.sync_playwright import Axe
+from pages import READY, served
+from pages import opened as measured
 
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "_build" / "html"
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 PAGES = [TOC["root"], *(chapter["file"] for chapter in TOC["chapters"])]
-WITH_VIEWER = ["book/intro", "book/gradcam"]
+WITH_VIEWER = ["book/intro", "book/gradcam", "book/cases"]
 LOADING = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src"}
 
 pytestmark = [
@@ -144,8 +146,8 @@ def test_opens_quietly_and_fits(name, width, scheme, browser, site):
 def test_viewer_plays(name, browser, site):
     with opened(browser, f"{site}/{name}.html") as page:
         viewer = page.locator("cam-viewer").first
-        canvas = viewer.locator("canvas").first
-        canvas.scroll_into_view_if_needed()
+        viewer.scroll_into_view_if_needed()
+        canvas = viewer.locator("canvas")
         before = canvas.screenshot()
         viewer.get_by_role("button", name=re.compile("play", re.IGNORECASE)).first.click()
         page.wait_for_timeout(700)
@@ -176,10 +178,11 @@ def test_is_accessible(name, width, scheme, browser, site):
             page.locator("cam-viewer").first.scroll_into_view_if_needed()
             page.locator("cam-viewer[ready]").first.wait_for()
         # The theme's side bar is no landmark; the book's name stands in it.
-        found = Axe().run(page, context={"exclude": [[".logo__title"]]}).response["violations"]
+        context = {"exclude": [[".logo__title"]]}
+        axe = Axe().run(page, context=context, options={"preload": False})  # fetches no styles anew
     assert not [
         f"{rule['id']}: {node['target']} {node['html'][:100]}"
-        for rule in found
+        for rule in axe.response["violations"]
         for node in rule["nodes"]
     ]
 
@@ -187,3 +190,11 @@ def test_is_accessible(name, width, scheme, browser, site):
 def test_front_door_leads_to_the_introduction(browser, site):
     with opened(browser, f"{site}/index.html") as page:
         page.wait_for_url(f"**/{TOC['root']}.html")
+
+
+@pytest.mark.parametrize("name", WITH_VIEWER)
+def test_is_light(name, browser):
+    """With every viewer on it ready, compressed as hosts of static pages do."""
+    with served(SITE) as address:
+        megabytes, _ = measured(browser, f"{address}/{name}.html", READY["viewer"])
+    assert megabytes <= 1.3
