@@ -1,12 +1,9 @@
 """The built site: nothing from other hosts, nothing broken, alive in a real browser."""
 
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from html.parser import HTMLParser
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -94,15 +91,8 @@ def test_pictures_are_described(name):
 @pytest.fixture(scope="module")
 def site() -> Iterator[str]:
     """The built site on a port of this machine."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *arguments) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=SITE)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with served(SITE) as address:
+        yield address
 
 
 @contextmanager
@@ -193,8 +183,7 @@ def test_front_door_leads_to_the_introduction(browser, site):
 
 
 @pytest.mark.parametrize("name", WITH_VIEWER)
-def test_is_light(name, browser):
+def test_is_light(name, browser, site):
     """With every viewer on it ready, compressed as hosts of static pages do."""
-    with served(SITE) as address:
-        megabytes, _ = measured(browser, f"{address}/{name}.html", READY["viewer"])
+    megabytes, _ = measured(browser, f"{site}/{name}.html", READY["viewer"])
     assert megabytes <= 1.3
