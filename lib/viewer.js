@@ -26,7 +26,7 @@
   // The page decides between light and dark; an element cannot see that from inside its shadow.
   // The last rules take back the light card that the book's theme puts behind outputs in the dark.
   const PAGE_STYLE = `
-    cam-viewer { color-scheme: light dark; }
+    cam-viewer { display: block; color-scheme: light dark; }
     html[data-theme=light] cam-viewer, [data-jp-theme-light=true] cam-viewer,
     body.vscode-light cam-viewer { color-scheme: light; }
     html[data-theme=dark] cam-viewer, [data-jp-theme-light=false] cam-viewer,
