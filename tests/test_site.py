@@ -187,3 +187,8 @@ def test_is_light(name, browser, site):
     """With every viewer on it ready, compressed as hosts of static pages do."""
     megabytes, _ = measured(browser, f"{site}/{name}.html", READY["viewer"])
     assert megabytes <= 1.3
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if (ROOT / f"{name}.ipynb").is_file()])
+def test_says_how_to_run_it(name):
+    assert f"jupyter lab {name}.ipynb" in (SITE / f"{name}.html").read_text(encoding="utf-8")
