@@ -19,10 +19,10 @@ from torch.utils.data import Subset
 from tqdm import tqdm
 
 from lib import networks, training
-from lib.explanation import write_whole
 from lib.miniature import CLASSES
 from lib.networks import PROFILES, Profile
 from lib.training import Features, Fresh, Settings
+from lib.video import write_whole
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 RESULTS = Path("book/results/starts.json")

@@ -1,20 +1,27 @@
 """Something-Something, and anything laid out like one of its two releases.
 
 The first: a folder of JPEGs for each video, with CSV annotations; the second: .webm and JSON.
+`python -m lib.datasets ROOT` reads all of it once, before a long run does: see `check`.
 """
 
+import argparse
 import csv
 import json
 import os
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from torch.utils.data import Dataset
+from tqdm import tqdm
 
-from lib.video import Clip, read_clip, read_frames
+from lib.labels import CLASSES_10, CLASSES_40
+from lib.video import Clip, VideoError, read_clip, read_frames, write_whole
 
 SPLITS = ("train", "validation", "test")
 RELEASES = {"v1": ("", "csv"), "v2": (".webm", "json")}  # suffixes of videos and annotations
@@ -93,16 +100,13 @@ class SomethingSomething(Dataset):
         return f"SomethingSomething({self.split}: {len(self)} clips, {len(self.classes)} classes)"
 
     def _items(self, entries: list[dict[str, Any]], known: set[str]) -> list[Item]:
-        folders = [name.format(self.release) for name in VIDEOS]
-        folder = next((self.root / name for name in folders if (self.root / name).is_dir()), None)
-        if folder is None:
-            raise FileNotFoundError(f"{self.root}: no folder of videos, as {', '.join(folders)}")
+        folder = _videos(self.root, self.release)
         present = set(os.listdir(folder))
         place = {_plain(name): index for index, name in enumerate(self.classes)}
         items = []
         for entry in entries:
             template = entry.get("template", "")
-            name, path = _plain(template), folder / f"{entry['id']}{RELEASES[self.release][0]}"
+            name, path = _plain(template), _video(folder, self.release, entry)
             if name not in known:
                 raise ValueError(
                     f"{self.root}: the labels file lacks the template {template!r} of video "
@@ -120,6 +124,103 @@ class SomethingSomething(Dataset):
                 f"{missing[0]} first; unpack or draw the dataset again"
             )
         return items
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A video that a run would stumble over."""
+
+    split: str
+    id: str
+    kind: str  # "missing", "unreadable", "too short" or "unlabelled"
+    what: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `check` found."""
+
+    clips: dict[str, dict[str, int]]  # of each split, how many of each class are whole
+    held: int  # of these, how many end before the window and have their last frame held
+    troubles: list[Trouble]
+
+    def summary(self, most: int = 10) -> str:
+        """Counts, and of each kind of trouble the first `most`."""
+        lines = []
+        for split, counts in self.clips.items():
+            least = min(counts.values(), default=0)
+            lines.append(
+                f"{split:<12}{sum(counts.values()):>8} whole clips, {len(counts)} classes, "
+                f"{least} or more of each"
+            )
+        lines.append(f"{self.held} of them end before the window; their last frame is held")
+        kinds: dict[str, list[Trouble]] = {}
+        for trouble in self.troubles:
+            kinds.setdefault(trouble.kind, []).append(trouble)
+        for kind, found in kinds.items():
+            lines.append(f"{kind}: {len(found)}")
+            lines += [f"  {t.split} {t.id}: {t.what}" for t in found[:most]]
+            lines += [f"  and {len(found) - most} more"] * (len(found) > most)
+        return "\n".join(lines + ["nothing is wrong"] * (not kinds))
+
+
+def check(
+    root: str | Path,
+    classes: list[str] | None = None,
+    splits: Iterable[str] = SPLITS,
+    frames: int = 16,
+    fps: float = 4.0,
+    least: int | None = None,
+    release: str | None = None,
+    workers: int = 1,
+) -> Report:
+    """Read every clip once, as a run would, and say what is wrong with which.
+
+    A clip is too short where fewer than `least` of its `frames` are its own, half of them by
+    default. With `classes`, videos of other classes are passed over; `workers` are processes.
+
+    Raises FileNotFoundError and ValueError where annotations are missing or no release is found.
+    """
+    root, least = Path(root), frames // 2 if least is None else least
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder; unpack or draw the dataset there")
+    release = _release(root, release)
+    folder, names = _videos(root, release), _names(root, release)
+    wanted = {_plain(name) for name in classes or names}
+    jobs, troubles = [], []
+    for split in splits:
+        for entry in _entries(root, release, split):
+            name, path = _plain(entry.get("template", "")), _video(folder, release, entry)
+            if name not in names:
+                what = f"the labels file lacks the template {name!r}" if name else "no template"
+                troubles.append(Trouble(split, entry["id"], "unlabelled", what))
+            elif name in wanted:
+                jobs.append((split, name, Item(entry["id"], path, name, name, [], 0)))
+    counts: dict[str, Counter] = {split: Counter() for split in splits}
+    held = 0
+    read = partial(_own_frames, frames=frames, fps=fps)
+    with ProcessPoolExecutor(workers) as pool:
+        found = pool.map(read, [item for *_, item in jobs], chunksize=16)
+        for (split, name, item), own in zip(jobs, tqdm(found, "clips", len(jobs), leave=False)):
+            if isinstance(own, str):
+                kind = "unreadable" if item.path.exists() else "missing"
+                troubles.append(Trouble(split, item.id, kind, own))
+            elif own < least:
+                what = f"{item.path}: {own} of {frames} frames are its own, the rest is held"
+                troubles.append(Trouble(split, item.id, "too short", what))
+            else:
+                counts[split][name] += 1
+                held += own < frames
+    return Report({split: dict(sorted(found.items())) for split, found in counts.items()}, held,
+                  troubles)  # fmt: skip
+
+
+def _own_frames(item: Item, frames: int, fps: float) -> int | str:
+    """How many frames of a clip are not held, or what is wrong with it."""
+    try:
+        return len(np.unique(item.clip(frames=frames, fps=fps, size=32).times))
+    except VideoError as error:
+        return str(error)
 
 
 def write_annotations(
@@ -150,6 +251,18 @@ def releases(root: str | Path) -> list[str]:
     """Which of "v1" and "v2" have a labels file in the folder."""
     files = {name: _places(root, name, f"labels.{RELEASES[name][1]}") for name in RELEASES}
     return [name for name, places in files.items() if any(map(Path.is_file, places))]
+
+
+def _videos(root: Path, release: str) -> Path:
+    folders = [name.format(release) for name in VIDEOS]
+    folder = next((root / name for name in folders if (root / name).is_dir()), None)
+    if folder is None:
+        raise FileNotFoundError(f"{root}: no folder of videos, as {', '.join(folders)}")
+    return folder
+
+
+def _video(folder: Path, release: str, entry: dict[str, Any]) -> Path:
+    return folder / f"{entry['id']}{RELEASES[release][0]}"
 
 
 def _release(root: Path, release: str | None) -> str:
@@ -234,9 +347,37 @@ def _write(root: str | Path, release: str, name: str, content: Any) -> None:
     else:
         text = json.dumps(content, indent=1, ensure_ascii=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    whole = path.with_name(f".{name}-{uuid4().hex[:8]}")
+    write_whole(path, lambda whole: whole.write_text(text, encoding="utf-8"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.datasets",
+        description="Read every clip of a dataset once and list what is missing, unreadable, too "
+        "short or unlabelled. Exits with 1 where there is any.",
+    )
+    parser.add_argument("root", type=Path, help="folder of the dataset, either release")
+    parser.add_argument("--classes", choices=("all", "40", "10"), default="all")
+    parser.add_argument("--splits", nargs="+", choices=SPLITS, default=list(SPLITS))
+    parser.add_argument("--frames", type=int, default=16, help="of a clip (%(default)s)")
+    parser.add_argument("--fps", type=float, default=4.0, help="of a clip (%(default)s)")
+    parser.add_argument("--least", type=int, help="frames of its own; half of them by default")
+    parser.add_argument("--release", choices=tuple(RELEASES), help="where both are there")
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--record", type=Path, help="write all of it as JSON")
+    args = parser.parse_args()
+    classes = {"all": None, "40": CLASSES_40, "10": CLASSES_10}[args.classes]
     try:
-        whole.write_text(text, encoding="utf-8")
-        os.replace(whole, path)
-    finally:
-        whole.unlink(missing_ok=True)
+        report = check(args.root, classes, args.splits, args.frames, args.fps, args.least,
+                       args.release, args.workers)  # fmt: skip
+    except (OSError, ValueError) as error:
+        raise SystemExit(str(error)) from error
+    print(report.summary())
+    if args.record:
+        text = json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n"
+        write_whole(args.record, lambda whole: whole.write_text(text, encoding="utf-8"))
+    raise SystemExit(bool(report.troubles))
+
+
+if __name__ == "__main__":
+    main()

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from html import escape
 from pathlib import Path
-from uuid import uuid4
 from zipfile import BadZipFile
 
 import numpy as np
 
 from lib.footprint import Footprint
-from lib.video import VideoError, write_video
+from lib.video import write_video, write_whole
 
 FPS = 4.0  # of a clip given as an array
 
@@ -259,15 +257,3 @@ def write_numbers(path: Path, explanation: Explanation) -> None:
     values["footprint"] = explanation.footprint and explanation.footprint.numbers
     arrays = {name: np.asarray(value) for name, value in values.items() if value is not None}
     write_whole(path, lambda whole: np.savez_compressed(whole, **arrays))
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """The whole file or none; VideoError where it cannot be written."""
-    whole = path.with_name(f".{path.stem}-{uuid4().hex[:8]}{path.suffix}")
-    try:
-        write(whole)
-        os.replace(whole, path)
-    except OSError as error:
-        raise VideoError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        whole.unlink(missing_ok=True)

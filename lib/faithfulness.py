@@ -25,12 +25,13 @@ from torchvision.transforms.functional import gaussian_blur
 from tqdm import tqdm
 
 from lib import miniature, networks, training
-from lib.explanation import on_pixels, write_whole
+from lib.explanation import on_pixels
 from lib.geometry import cells
 from lib.maps import GRADIENT_METHODS, activations_and_logits, maps_of
 from lib.miniature import Drawn
 from lib.occlusion import at_once, centres, occlusion
 from lib.speed import in_form
+from lib.video import write_whole
 
 # One stage below the last, where the gradient formulas part ways, by backbone.
 EARLIER = {"efficientnet_lite0": "blocks.5", "resnet50": "layer3"}

@@ -3,7 +3,7 @@
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -363,3 +363,15 @@ def _write_gif(path: Path, frames: np.ndarray, fps: float) -> None:
     ticks = np.round(np.arange(len(frames) + 1) * 100 / fps)  # GIF counts hundredths of a second
     durations = (np.diff(ticks) * 10).astype(int).tolist()
     images[0].save(path, save_all=True, append_images=images[1:], duration=durations, loop=0)
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """The whole file or none; VideoError where it cannot be written."""
+    whole = path.with_name(f".{path.stem}-{uuid4().hex[:8]}{path.suffix}")
+    try:
+        write(whole)
+        os.replace(whole, path)
+    except OSError as error:
+        raise VideoError(f"{path}: cannot be written ({error.strerror})") from error
+    finally:
+        whole.unlink(missing_ok=True)

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from lib.datasets import Item, SomethingSomething, write_annotations
-from lib.video import write_video
+from lib.datasets import Item, SomethingSomething, check, main, write_annotations
+from lib.video import write_frames, write_video
 
 CLASSES = ["Opening [something]", "Closing [something]", "Holding [something] next to [something]"]
 SPLITS = {"train": ["7", "8", "9"], "validation": ["10"], "test": ["11", "12"]}
@@ -209,3 +209,67 @@ def test_annotations_of_the_first_release(root, tmp_path):
         "8;Holding something next to something\n9;Opening something\n",
         "something-something-v1-validation.csv": "",
     }
+
+
+def troubles(report):
+    return {(t.id, t.kind) for t in report.troubles}
+
+
+def test_a_whole_dataset_passes_the_check(root):
+    # 12 frames of 1/12 s last 1 s: 4 of the 16 frames of a clip are its own
+    report = check(root, least=4)
+    assert troubles(report) == set() and report.held == 6
+    assert report.clips["train"] == {name.replace("[", "").replace("]", ""): 1 for name in CLASSES}
+    assert sum(report.clips["test"].values()) == 2
+    assert "nothing is wrong" in report.summary()
+
+
+def test_the_check_names_every_trouble(root):
+    (root / "videos/7.webm").unlink()
+    (root / "videos/8.webm").write_bytes((root / "videos/8.webm").read_bytes()[:300])
+    write_video(root / "videos/9.webm", np.zeros((2, 32, 48, 3), np.uint8), 12)
+    train = root / "labels/something-something-v2-train.json"
+    entries = json.loads(train.read_text())
+    entries.append(entries[0] | {"id": "99", "template": "Juggling [something]"})
+    train.write_text(json.dumps(entries))
+    report = check(root, least=4, splits=["train"])
+    assert troubles(report) == {
+        ("7", "missing"), ("8", "unreadable"), ("9", "too short"), ("99", "unlabelled"),
+    }  # fmt: skip
+    assert sum(report.clips["train"].values()) == 0
+    text = report.summary()
+    assert "8.webm" in text and "Juggling something" in text and "nothing is wrong" not in text
+
+
+def test_the_check_of_some_classes_passes_over_the_others(root):
+    (root / "videos/7.webm").unlink()  # Closing
+    report = check(root, classes=CLASSES[2:], least=4)
+    assert troubles(report) == set() and sum(report.clips["train"].values()) == 1
+
+
+def test_the_check_reads_folders_of_frames(tmp_path):
+    folder = tmp_path / "20bn-something-something-v1"
+    folder.mkdir()
+    for name, count in ("1", 48), ("2", 6):
+        write_frames(folder / name, np.full((count, 24, 32, 3), 90, np.uint8))
+    items = [Item(name, folder / name, CLASSES[0], "", [], 0) for name in "12"]
+    write_annotations(tmp_path, {"train": items}, CLASSES, release="v1")
+    report = check(tmp_path, splits=["train"])
+    assert troubles(report) == {("2", "too short")} and report.held == 0
+
+
+def test_check_as_a_command(root, tmp_path, monkeypatch, capsys):
+    record = tmp_path / "check.json"
+    arguments = ["datasets", str(root), "--least", "4", "--workers", "1", "--record", str(record)]
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code and "nothing is wrong" in capsys.readouterr().out
+    (root / "videos/11.webm").unlink()
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code
+    assert json.loads(record.read_text())["troubles"][0]["id"] == "11"
+    monkeypatch.setattr("sys.argv", ["datasets", str(tmp_path / "nowhere")])
+    with pytest.raises(SystemExit, match="no such folder"):
+        main()

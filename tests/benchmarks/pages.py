@@ -40,7 +40,8 @@ sys.path.insert(0, str(ROOT))
 
 from lib import miniature, networks  # noqa: E402
 from lib.explain import explain  # noqa: E402
-from lib.explanation import Explanation, overlay, write_whole  # noqa: E402
+from lib.explanation import Explanation, overlay  # noqa: E402
+from lib.video import write_whole  # noqa: E402
 from lib.viewer import html  # noqa: E402
 
 SITE = ROOT / "_build" / "html"
