@@ -75,14 +75,12 @@
         ).join("")}</fieldset>
         <div class="legend"><span>0</span><div class="ramp"><i></i></div><span class="most"></span>
           <span></span><span class="name">evidence of one cell, in logits</span></div>
+        <label class="row truth-field"><input class="truth" type="checkbox">outline the truth</label>
         <details class="more"><summary>More</summary>
           ${slide("opacity", "Opacity", 'min="0" max="1" step="0.05"')}
           ${slide("threshold", "Hide below", 'min="0" max="0.95" step="0.05"',
             '<output class="least"></output>')}
-          <div class="row">
-            <label><input class="scale" type="checkbox">one scale for all classes</label>
-            <label class="truth-field"><input class="truth" type="checkbox">outline the truth</label>
-          </div>
+          <label class="row"><input class="scale" type="checkbox">one scale for all classes</label>
           <div class="row">
             <label><span class="name">Speed</span> <select class="speed">${SPEEDS.map(speed =>
               `<option value="${speed}">${speed}×</option>`).join("")}</select></label>
@@ -291,9 +289,9 @@
     #pickers; // of the class and of the one whose evidence is taken away
     #timer;
     #inSight = false; // nothing is unpacked before the viewer comes near, nothing plays after
-    #sight = new IntersectionObserver(([{ isIntersecting }]) => {
-      this.#inSight = isIntersecting;
-      if (!this.#data && isIntersecting) this.#start();
+    #sight = new IntersectionObserver(changes => {
+      this.#inSight = changes.at(-1).isIntersecting;
+      if (!this.#data && this.#inSight) this.#start();
       else this.#keepTime();
     }, { rootMargin: "50%" });
 
@@ -453,10 +451,10 @@
       this.#parts = Object.fromEntries(
         [...root.querySelectorAll("[class]")].map(part => [part.classList[0], part]),
       );
-      const { stage, frame, ramp, source, ...others } = this.#parts;
+      const { frame, ramp, source, truth } = this.#parts;
       frame.max = data.sheet.frames - 1;
       frame.style.setProperty("--frames", data.sheet.frames);
-      others["truth-field"].hidden = !data.mask;
+      truth.parentElement.hidden = !data.mask;
       const stops = Array.from({ length: 18 }, (_, i) => data.colours.slice(45 * i, 45 * i + 3));
       ramp.style.background = `linear-gradient(90deg, ${stops.map(rgb => `rgb(${rgb})`)})`;
       const [, steps, rows, columns] = data.maps.shape;
