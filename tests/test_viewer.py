@@ -533,6 +533,45 @@ def test_contact_sheet_without_scripts(browser, tmp_path):
     context.close()
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_lives_as_an_output_in_vs_code(browser, theme):
+    """VS Code puts an output into its page as HTML, then runs the scripts in it again, under a
+    policy that allows no source but the page itself."""
+    page, errors = browser.new_page(), []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda line: errors.append(line.text))
+    page.set_content(
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+        "script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data:\">"
+        f'<body class="vscode-{theme}"><div id="output"></div>'
+    )
+    page.evaluate(
+        """text => {
+          const output = document.querySelector("#output");
+          output.innerHTML = text;
+          for (const { innerText, type } of [...output.querySelectorAll("script")]) {
+            const script = document.createElement("script");
+            script.text = innerText;
+            if (type) script.type = type;
+            output.append(script);
+            script.remove();
+          }
+        }""",
+        html(explanation(), frame=1),
+    )
+    viewer = page.locator("cam-viewer[ready]")
+    viewer.wait_for()
+    viewer.evaluate("viewer => viewer.focus()")
+    page.keyboard.press("ArrowRight")
+    assert viewer.evaluate("viewer => viewer.frame") == 2
+    card = viewer.evaluate(
+        "viewer => getComputedStyle(viewer.shadowRoot.querySelector('.card')).backgroundColor"
+    )
+    red = int(re.search(r"\d+", card)[0])
+    assert (red > 128) == (theme == "light") and not errors
+    page.close()
+
+
 def footprint(half, core, field=(np.inf,) * 3) -> Footprint:
     """As far before as after the centre: t, y, x, of the clip's frames and pixels."""
     extents = [tuple((reach, reach) for reach in extent) for extent in (half, core, field)]
