@@ -6,11 +6,13 @@ The first: a folder of JPEGs for each video, with CSV annotations; the second: .
 
 import argparse
 import csv
+import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,13 +22,14 @@ import numpy as np
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from lib.labels import CLASSES_10, CLASSES_40
+from lib.labels import class_set
 from lib.video import Clip, VideoError, read_clip, read_frames, write_whole
 
 SPLITS = ("train", "validation", "test")
 RELEASES = {"v1": ("", "csv"), "v2": (".webm", "json")}  # suffixes of videos and annotations
 PREFIX = "something-something-{}-"  # of the annotations; some copies of a release go without
 VIDEOS = ("20bn-something-something-{}", "videos/20bn-something-something-{}", "videos")
+CACHED = "cached"  # folder of `lib.cache`: ID.zip for each video
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Item:
     """
 
     id: str
-    path: Path  # of a video file, or of a folder of JPEGs
+    path: Path  # of a video file, or of a folder or zip of JPEGs
     template: str
     label: str
     placeholders: list[str]
@@ -45,19 +48,25 @@ class Item:
 
     def clip(self, **wanted: Any) -> Clip:
         """What `read_clip` or `read_frames` makes of it; takes their arguments after the first."""
-        return (read_clip if self.path.suffix else read_frames)(self.path, **wanted)
+        read = read_frames if self.path.suffix in ("", ".zip") else read_clip
+        return read(self.path, **wanted)
 
 
 class SomethingSomething(Dataset):
     """One split ("train", "validation", "test") of Something-Something (arXiv 1706.04261).
 
     An element is `(frames, class_index)`: (T, H, W, 3) uint8 RGB as `read_clip` gives them, square
+    An element is `(frames, class_index)`: (T, H, W, 3) uint8 RGB as `read_clip` gives them, square
     with a `size`. With `classes` only items whose template is among them are kept, and the index
-    counts in that list; without, `.classes` are the templates in the order of the labels file
-    (which writes them without brackets; they are taken from the splits, and a class that none has
-    a video of stays without). The `release`, "v1" or "v2", is read off the annotations unless
-    given; v1 knows no brackets, and its labels file is not in alphabetical order. A test split
-    without templates takes them from test-answers.csv, lines of `id;template`.
+    counts in that list; a mapping says which templates each class gathers, see `class_set`.
+    Without, `.classes` are the templates in the order of the labels file (which writes them without
+    brackets; they are taken from the splits, and a class that none has a video of stays without).
+    The `release`, "v1" or "v2", is read off the annotations unless given; v1 knows no brackets, and
+    its labels file is not in alphabetical order. A test split without templates takes them from
+    test-answers.csv, lines of `id;template`.
+
+    The splits are the release's own; with `resplit`, a seed, all videos whose label is known are
+    dealt out anew, 8:1:1, each by `dealt`.
 
     Raises FileNotFoundError for a missing folder, annotation file or video, ValueError for an
     unknown split, two releases in one folder, a template that the labels file lacks, or classes
@@ -68,11 +77,12 @@ class SomethingSomething(Dataset):
         self,
         root: str | Path,
         split: str,
-        classes: list[str] | None = None,
+        classes: list[str] | Mapping[str, list[str]] | None = None,
         frames: int = 16,
         fps: float = 4.0,
         size: int | None = None,
         release: str | None = None,
+        resplit: int | None = None,
     ):
         self.root, self.split = Path(root), split
         self.frames, self.fps, self.size = frames, fps, size
@@ -84,9 +94,14 @@ class SomethingSomething(Dataset):
             )
         self.release = _release(self.root, release)
         names = _names(self.root, self.release)
-        entries = _entries(self.root, self.release, split)
-        self.classes = list(classes or _in_brackets(self.root, self.release, names))
-        self.items = self._items(entries, set(names))
+        if resplit is None:
+            entries = _entries(self.root, self.release, split)
+        else:
+            pool = _labelled(self.root, self.release)
+            entries = [entry for entry in pool if dealt(entry["id"], resplit) == split]
+        classes = classes or _in_brackets(self.root, self.release, names)
+        self.classes = list(classes)
+        self.items = self._items(entries, set(names), _places_of(classes))
 
     def __len__(self) -> int:
         return len(self.items)
@@ -99,14 +114,15 @@ class SomethingSomething(Dataset):
     def __repr__(self) -> str:
         return f"SomethingSomething({self.split}: {len(self)} clips, {len(self.classes)} classes)"
 
-    def _items(self, entries: list[dict[str, Any]], known: set[str]) -> list[Item]:
-        folder = _videos(self.root, self.release)
+    def _items(
+        self, entries: list[dict[str, Any]], known: set[str], place: dict[str, int]
+    ) -> list[Item]:
+        folder, suffix = _videos(self.root, self.release)
         present = set(os.listdir(folder))
-        place = {_plain(name): index for index, name in enumerate(self.classes)}
         items = []
         for entry in entries:
             template = entry.get("template", "")
-            name, path = _plain(template), _video(folder, self.release, entry)
+            name, path = _plain(template), folder / f"{entry['id']}{suffix}"
             if name not in known:
                 raise ValueError(
                     f"{self.root}: the labels file lacks the template {template!r} of video "
@@ -166,7 +182,7 @@ class Report:
 
 def check(
     root: str | Path,
-    classes: list[str] | None = None,
+    classes: list[str] | Mapping[str, list[str]] | None = None,
     splits: Iterable[str] = SPLITS,
     frames: int = 16,
     fps: float = 4.0,
@@ -185,18 +201,20 @@ def check(
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder; unpack or draw the dataset there")
     release = _release(root, release)
-    folder, names = _videos(root, release), _names(root, release)
-    wanted = {_plain(name) for name in classes or names}
+    (folder, suffix), names = _videos(root, release), _names(root, release)
+    classes = classes or names
+    place, labels = _places_of(classes), [_plain(name) for name in classes]
     jobs, troubles = [], []
     for split in splits:
         for entry in _entries(root, release, split):
-            name, path = _plain(entry.get("template", "")), _video(folder, release, entry)
+            name, path = _plain(entry.get("template", "")), folder / f"{entry['id']}{suffix}"
             if name not in names:
                 what = f"the labels file lacks the template {name!r}" if name else "no template"
                 troubles.append(Trouble(split, entry["id"], "unlabelled", what))
-            elif name in wanted:
-                jobs.append((split, name, Item(entry["id"], path, name, name, [], 0)))
-    counts: dict[str, Counter] = {split: Counter() for split in splits}
+            elif name in place:
+                item = Item(entry["id"], path, name, name, [], place[name])
+                jobs.append((split, labels[place[name]], item))
+    counts = {split: Counter(dict.fromkeys(labels, 0)) for split in splits}
     held = 0
     read = partial(_own_frames, frames=frames, fps=fps)
     with ProcessPoolExecutor(workers) as pool:
@@ -211,8 +229,7 @@ def check(
             else:
                 counts[split][name] += 1
                 held += own < frames
-    return Report({split: dict(sorted(found.items())) for split, found in counts.items()}, held,
-                  troubles)  # fmt: skip
+    return Report({split: dict(found) for split, found in counts.items()}, held, troubles)
 
 
 def _own_frames(item: Item, frames: int, fps: float) -> int | str:
@@ -253,16 +270,40 @@ def releases(root: str | Path) -> list[str]:
     return [name for name, places in files.items() if any(map(Path.is_file, places))]
 
 
-def _videos(root: Path, release: str) -> Path:
-    folders = [name.format(release) for name in VIDEOS]
-    folder = next((root / name for name in folders if (root / name).is_dir()), None)
-    if folder is None:
-        raise FileNotFoundError(f"{root}: no folder of videos, as {', '.join(folders)}")
-    return folder
+def dealt(id: str, seed: int) -> str:
+    """The split of a video: the SHA-256 of "SEED/ID", modulo 10, is 8 for validation, 9 for test.
+
+    So it depends on nothing else: not on the other videos, not on the order of a file.
+    """
+    rest = int(hashlib.sha256(f"{seed}/{id}".encode()).hexdigest(), 16) % 10
+    return {8: "validation", 9: "test"}.get(rest, "train")
 
 
-def _video(folder: Path, release: str, entry: dict[str, Any]) -> Path:
-    return folder / f"{entry['id']}{RELEASES[release][0]}"
+def _labelled(root: Path, release: str) -> list[dict[str, Any]]:
+    """What all splits have; without the test split of a release that keeps its labels back."""
+    entries = _entries(root, release, "train") + _entries(root, release, "validation")
+    with suppress(FileNotFoundError):
+        entries += _entries(root, release, "test")
+    return entries
+
+
+def _places_of(classes: Iterable[str] | Mapping[str, list[str]]) -> dict[str, int]:
+    """The class index of each template that is in a class."""
+    gathered = classes if isinstance(classes, Mapping) else {name: [name] for name in classes}
+    return {
+        _plain(template): index
+        for index, templates in enumerate(gathered.values())
+        for template in templates
+    }
+
+
+def _videos(root: Path, release: str) -> tuple[Path, str]:
+    """The folder of the videos, and how their names go on after the id."""
+    suffixes = {name.format(release): RELEASES[release][0] for name in VIDEOS} | {CACHED: ".zip"}
+    for name, suffix in suffixes.items():
+        if (root / name).is_dir():
+            return root / name, suffix
+    raise FileNotFoundError(f"{root}: no folder of videos, as {', '.join(suffixes)}")
 
 
 def _release(root: Path, release: str | None) -> str:
@@ -357,7 +398,7 @@ def main() -> None:
         "short or unlabelled. Exits with 1 where there is any.",
     )
     parser.add_argument("root", type=Path, help="folder of the dataset, either release")
-    parser.add_argument("--classes", choices=("all", "40", "10"), default="all")
+    parser.add_argument("--classes", choices=("174", "40", "10"), default="174")
     parser.add_argument("--splits", nargs="+", choices=SPLITS, default=list(SPLITS))
     parser.add_argument("--frames", type=int, default=16, help="of a clip (%(default)s)")
     parser.add_argument("--fps", type=float, default=4.0, help="of a clip (%(default)s)")
@@ -366,10 +407,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--record", type=Path, help="write all of it as JSON")
     args = parser.parse_args()
-    classes = {"all": None, "40": CLASSES_40, "10": CLASSES_10}[args.classes]
     try:
-        report = check(args.root, classes, args.splits, args.frames, args.fps, args.least,
-                       args.release, args.workers)  # fmt: skip
+        report = check(
+            args.root, class_set(args.classes), args.splits, args.frames, args.fps, args.least,
+            args.release, args.workers,
+        )  # fmt: skip
     except (OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
     print(report.summary())

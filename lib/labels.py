@@ -1,4 +1,6 @@
-"""Label templates of Something-Something: the article's 40 classes and their reversals."""
+"""Label templates of Something-Something: its sets of classes, reversals and mirror images."""
+
+import re
 
 # The 40-class subset of Goyal et al. (2017), arXiv 1706.04261, in the order of its class indices.
 CLASSES_40 = [
@@ -44,19 +46,72 @@ CLASSES_40 = [
     "Unfolding [something]",
 ]
 
-#: The ten of them that gather several of the dataset's 174 templates each.
-CLASSES_10 = [
-    "Dropping [something]",
-    "Holding [something]",
-    "Moving [something] from left to right",
-    "Moving [something] from right to left",
-    "Picking [something] up",
-    "Poking [something]",
-    "Pouring [something]",
-    "Putting [something]",
-    "Showing [something] (almost no hand)",
-    "Tearing [something]",
-]
+#: Those of them that gather several of the 174 templates, and which (published with the subset).
+GATHERED = {
+    "Dropping [something]": [
+        "Throwing [something]",
+        "Throwing [something] in the air and letting it fall",
+        "Throwing [something] onto a surface",
+        "[Something] falling like a feather or paper",
+        "[Something] falling like a rock",
+    ],
+    "Holding [something]": [
+        "Holding [something]",
+        "Holding [something] in front of [something]",
+    ],
+    "Moving [something] from left to right": [
+        "Pulling [something] from left to right",
+        "Pushing [something] from left to right",
+    ],
+    "Moving [something] from right to left": [
+        "Pulling [something] from right to left",
+        "Pushing [something] from right to left",
+    ],
+    "Picking [something] up": [
+        "Lifting [something] up completely without letting it drop down",
+        "Lifting [something] with [something] on it",
+        "Moving [something] up",
+        "Picking [something] up",
+        "Taking [one of many similar things on the table]",
+        "Taking [something] from [somewhere]",
+        "Taking [something] out of [something]",
+    ],
+    "Poking [something]": [
+        "Poking [something] so lightly that it doesn't or almost doesn't move",
+        "Poking [something] so that it falls over",
+        "Poking a stack of [something] so the stack collapses",
+        "Poking a stack of [something] without the stack collapsing",
+    ],
+    "Pouring [something]": [
+        "Pouring [something] into [something]",
+        "Pouring [something] into [something] until it overflows",
+        "Pouring [something] onto [something]",
+        "Pouring [something] out of [something]",
+        "Trying to pour [something] into [something], but missing so it spills next to it",
+    ],
+    "Putting [something]": [
+        "Putting [something similar to other things that are already on the table]",
+        "Putting [something] and [something] on the table",
+        "Putting [something] behind [something]",
+        "Putting [something] next to [something]",
+        "Putting [something] on a flat surface without letting it roll",
+        "Putting [something] on a surface",
+        "Putting [something] onto [something]",
+        "Putting [something] that can't roll onto a slanted surface, so it stays where it is",
+        "Putting [something], [something] and [something] on the table",
+    ],
+    "Showing [something] (almost no hand)": [
+        "Showing [something] behind [something]",
+        "Showing [something] next to [something]",
+        "Showing [something] on top of [something]",
+    ],
+    "Tearing [something]": [
+        "Tearing [something] into two pieces",
+        "Tearing [something] just a little bit",
+    ],
+}
+
+CLASSES_10 = list(GATHERED)
 
 _PAIRS = [
     ("Approaching [something] with your camera", "Moving away from [something] with your camera"),
@@ -79,16 +134,29 @@ _PAIRS = [
 #: What a clip of a class shows when it is played backwards, for the classes that have such a twin.
 REVERSED = {a: b for pair in _PAIRS for a, b in (pair, pair[::-1])}
 
-_SIDES = [
-    ("Moving [something] from left to right", "Moving [something] from right to left"),
-    (
-        "Turning the camera left while filming [something]",
-        "Turning the camera right while filming [something]",
-    ),
-]
 
-#: What a clip of a class shows in a mirror, for the classes that do not stay what they are.
-MIRRORED = {a: b for pair in _SIDES for a, b in (pair, pair[::-1])}
+def mirrored(label: str) -> str:
+    """What a clip of a class shows in a mirror: the same, with left and right exchanged.
+
+    >>> mirrored("Turning the camera left while filming [something]")
+    'Turning the camera right while filming [something]'
+    """
+    sides = {"left": "right", "right": "left"}
+    return re.sub(r"\b(left|right)\b", lambda side: sides[side[0]], label)
+
+
+def class_set(name: str) -> dict[str, list[str]] | None:
+    """The classes of the set "174", "40" or "10", in order, each with the templates it gathers.
+
+    A class always takes the template of its own name as well, as the miniature dataset writes it.
+    None for "174": those are all the templates of the dataset, as its labels file lists them.
+    """
+    if name == "174":
+        return None
+    if name not in ("40", "10"):
+        raise ValueError(f"{name!r} is no set of classes: choose 174, 40 or 10")
+    classes = CLASSES_40 if name == "40" else CLASSES_10
+    return {label: [label, *GATHERED.get(label, [])] for label in classes}
 
 
 def fill(template: str, placeholders: list[str]) -> str:

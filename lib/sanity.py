@@ -17,9 +17,9 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from lib import networks, training
+from lib import labels, networks, training
 from lib.faithfulness import YARDSTICK, Heat, Row, by_gradient, controls, drawings, marks
-from lib.labels import MIRRORED, REVERSED
+from lib.labels import REVERSED
 from lib.training import Fresh, Settings
 
 SHIFT = 16  # pixels, one cell of the default network
@@ -47,7 +47,7 @@ def backwards(x: np.ndarray) -> np.ndarray:
 
 #: The change, what it makes of a class, and the columns where both maps say something.
 CHANGES: dict[str, tuple[Change, Callable[[str], str | None], slice]] = {
-    "mirrored": (mirrored, lambda name: MIRRORED.get(name, name), slice(None)),
+    "mirrored": (mirrored, labels.mirrored, slice(None)),
     "shifted": (shifted, lambda name: name, slice(SHIFT, None)),
     "backwards": (backwards, REVERSED.get, slice(None)),
 }

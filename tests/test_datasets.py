@@ -1,12 +1,14 @@
 import json
 import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from lib.datasets import Item, SomethingSomething, check, main, write_annotations
+from lib.datasets import Item, SomethingSomething, check, dealt, main, write_annotations
+from lib.labels import CLASSES_10, CLASSES_40, GATHERED, class_set
 from lib.video import write_frames, write_video
 
 CLASSES = ["Opening [something]", "Closing [something]", "Holding [something] next to [something]"]
@@ -209,6 +211,55 @@ def test_annotations_of_the_first_release(root, tmp_path):
         "8;Holding something next to something\n9;Opening something\n",
         "something-something-v1-validation.csv": "",
     }
+
+
+def test_a_class_gathers_templates(root):
+    gathered = {"Lids": CLASSES[:2], "Others": CLASSES[2:]}
+    data = SomethingSomething(root, "train", gathered)
+    assert data.classes == ["Lids", "Others"]
+    assert [(item.id, item.class_index) for item in data.items] == [("7", 0), ("8", 1), ("9", 0)]
+    assert data.items[0].template == "Closing [something]"  # what it was filmed for
+    report = check(root, {"Lids": CLASSES[:2]}, least=4)
+    assert report.clips["train"] == {"Lids": 2} and report.clips["validation"] == {"Lids": 1}
+
+
+def test_a_class_without_a_clip_is_counted(root):
+    report = check(root, ["Opening [something]", "Holding [something] next to [something]"],
+                   ["validation"], least=4)  # fmt: skip
+    assert report.clips["validation"]["Opening something"] == 0
+    assert "0 or more of each" in report.summary()
+
+
+def test_the_published_sets_of_classes():
+    forty, ten = class_set("40"), class_set("10")
+    assert list(forty) == CLASSES_40 and list(ten) == CLASSES_10 and class_set("174") is None
+    assert set(ten) < set(forty) and all(forty[name] == ten[name] for name in ten)
+    templates = [name for names in forty.values() for name in set(names)]
+    assert len(templates) == len(set(templates))  # none in two classes
+    gathered = [name for names in GATHERED.values() for name in names]
+    assert len(gathered) == 41  # of the 174, as published
+    with pytest.raises(ValueError, match="choose 174, 40 or 10"):
+        class_set("41")
+
+
+def test_dealt_out_anew(root):
+    ids = [str(number) for number in range(4000)]
+    shares = Counter(dealt(name, 0) for name in ids)
+    assert shares["train"] == pytest.approx(3200, abs=100)
+    assert shares["validation"] == pytest.approx(400, abs=70) == shares["test"]
+    assert [dealt(name, 0) for name in "012"] == ["train", "validation", "train"]
+    assert sum(dealt(name, 0) != dealt(name, 1) for name in ids) > 1000
+    found = {}
+    for split in SPLITS:  # six clips: a seed that leaves no split empty
+        data = SomethingSomething(root, split, resplit=3)
+        found |= {item.id: split for item in data.items}
+        assert all(dealt(item.id, 3) == split for item in data.items)
+    assert set(found) == set(LEVELS)
+
+
+def test_labels_kept_back_are_not_dealt(first):
+    every = [SomethingSomething(first, split, resplit=17) for split in SPLITS]
+    assert {item.id for data in every for item in data.items} == {"100218", "24413", "7"}
 
 
 def troubles(report):
