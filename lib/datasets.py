@@ -264,6 +264,26 @@ def write_annotations(
     _write(root, release, "labels", names if release == "v1" else places)
 
 
+def every_video(root: str | Path, release: str | None = None) -> list[Item]:
+    """All videos of all splits, but for those whose label is kept back; class indices are 0."""
+    release = _release(Path(root), release)
+    folder, suffix = _videos(Path(root), release)
+    items = []
+    for entry in _labelled(Path(root), release):
+        name, path = entry.get("template", ""), folder / f"{entry['id']}{suffix}"
+        items.append(Item(entry["id"], path, name, entry.get("label", name), [], 0))
+    return items
+
+
+def annotations(root: str | Path, release: str | None = None) -> list[Path]:
+    """The files of a release that are there, besides the videos."""
+    release = _release(Path(root), release)
+    suffix = RELEASES[release][1]
+    names = [f"{name}.{suffix}" for name in ("labels", *SPLITS)] + ["test-answers.csv"]
+    places = [_places(root, release, name) for name in names]
+    return [next(filter(Path.is_file, found)) for found in places if any(map(Path.is_file, found))]
+
+
 def releases(root: str | Path) -> list[str]:
     """Which of "v1" and "v2" have a labels file in the folder."""
     files = {name: _places(root, name, f"labels.{RELEASES[name][1]}") for name in RELEASES}

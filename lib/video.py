@@ -10,7 +10,9 @@ from fractions import Fraction
 from functools import partial
 from itertools import dropwhile
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
+from zipfile import BadZipFile, ZipFile
 
 import av
 import numpy as np
@@ -50,20 +52,44 @@ class Clip:
         return f"Clip({count} frames of {width}x{height}, {begin:.2f} to {end:.2f} s)"
 
 
+@dataclass(frozen=True)
+class Crop:
+    """A square of a frame, the same for all frames of a clip. The default is the middle one."""
+
+    side: float = 1.0  # as a share of the frame's shorter side
+    x: float = 0.5  # where it lies: 0 at the left edge, 1 at the right
+    y: float = 0.5  # 0 at the top, 1 at the bottom
+    mirrored: bool = False
+
+    def of(self, frames: np.ndarray) -> np.ndarray:
+        """(T, H, W, 3) to (T, S, S, 3), whole pixels, a view."""
+        height, width = frames.shape[1:3]
+        side = max(1, int(self.side * min(width, height)))
+        left, top = int(self.x * (width - side)), int(self.y * (height - side))
+        cut = frames[:, top : top + side, left : left + side]
+        return cut[:, :, ::-1] if self.mirrored else cut
+
+
+CENTRE = Crop()
+
+
 def read_clip(
     path: str | Path,
     frames: int = 16,
     fps: float = 4.0,
     start: float | None = None,
     size: int | None = None,
+    at: float = 0.5,
+    crop: Crop = CENTRE,
 ) -> Clip:
     """`frames` frames of a video, `fps` of them per second.
 
     Frame i is the one on screen at start + i/fps seconds; past the end the last frame is held and
-    its time repeated. `start=None` takes the middle of a video longer than frames/fps. Frames are
+    its time repeated. Without a `start`, a video longer than frames/fps is read from where `at`
+    says: 0 is its beginning, 1 so late that the clip just fits, the default its middle. Frames are
     turned upright and stretched to square pixels as a player would; `size` also makes each of them
-    a size x size `square`. Only frames that are kept are converted, so the memory needed depends on
-    the clip and not on the video.
+    a size x size `square`, of the `crop`. Only frames that are kept are converted, so the memory
+    needed depends on the clip and not on the video.
 
     Raises VideoError when the file is missing, empty, damaged or has no picture, and when the video
     ends before `start`; ValueError for a count, rate, start or size that makes no sense.
@@ -72,13 +98,13 @@ def read_clip(
     path = Path(path)
     with _opened(path) as stream:
         origin, duration = _extent(stream, path)
-    start = _begin(path, start, duration, frames / fps)
+    start = _begin(path, start, duration, frames / fps, at)
     wanted = origin + start + np.arange(frames) / fps
     for early in (0.0, 2.0, 30.0, start):  # an index can lead past the frame sought: try earlier
         with _opened(path) as stream:
             if early < start:
                 _seek(stream, wanted[0] - early)
-            kept = _sample(stream, wanted, size)
+            kept = _sample(stream, wanted, size, crop)
         if kept and kept[0][0] <= wanted[0] + TOLERANCE:
             break
     times, pictures = zip(*kept, strict=True)
@@ -91,31 +117,39 @@ def read_frames(
     fps: float = 4.0,
     start: float | None = None,
     size: int | None = None,
+    at: float = 0.5,
+    crop: Crop = CENTRE,
     rate: float = 12.0,
 ) -> Clip:
     """`read_clip` for a folder of JPEGs 00001.jpg, 00002.jpg, ..., `rate` of them per second.
 
     Only the JPEGs on screen at one of the wanted seconds are decoded; other files are overlooked.
+    A .zip of such JPEGs is read like the folder.
 
     Raises VideoError when the folder is missing or empty, when a number is left out, a JPEG damaged
     or of another size, and when the frames end before `start`; ValueError as `read_clip`.
     """
     _check(frames=frames, fps=fps, start=start, size=size, rate=rate)
     folder = Path(folder)
-    paths = _numbered(folder)
-    start = _begin(folder, start, len(paths) / rate, frames / fps)
-    wanted = start + np.arange(frames) / fps
-    shown = np.minimum((wanted + TOLERANCE) * rate, len(paths) - 1).astype(int)
-    pictures = {i: _jpeg(paths[i], size) for i in np.unique(shown)}
+    with _shelf(folder) as (names, opened):
+        _numbered(folder, names)
+        start = _begin(folder, start, len(names) / rate, frames / fps, at)
+        wanted = start + np.arange(frames) / fps
+        shown = np.minimum((wanted + TOLERANCE) * rate, len(names) - 1).astype(int)
+        pictures = {i: _jpeg(folder, names[i], opened, size, crop) for i in np.unique(shown)}
     return _clip(folder, [pictures[i] for i in shown], shown / rate)
 
 
-def square(frames: np.ndarray, size: int) -> np.ndarray:
-    """Centre crop (T, H, W, 3) uint8 to a square, then antialiased resize: (T, size, size, 3)."""
-    height, width = frames.shape[1:3]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    images = map(Image.fromarray, frames[:, top : top + side, left : left + side])
+def duration(path: str | Path) -> float:
+    """Seconds from the first frame of a video file until the last one is gone. VideoError as
+    `read_clip`."""
+    with _opened(Path(path)) as stream:
+        return _extent(stream, Path(path))[1]
+
+
+def square(frames: np.ndarray, size: int, crop: Crop = CENTRE) -> np.ndarray:
+    """A square of each frame (T, H, W, 3) uint8, antialiased: (T, size, size, 3)."""
+    images = map(Image.fromarray, crop.of(frames))
     return np.stack([image.resize((size, size), Image.Resampling.BILINEAR) for image in images])
 
 
@@ -126,10 +160,12 @@ def _check(**numbers: float | None) -> None:
             raise ValueError(f"{said}: counts, rates and sizes are above 0, start is at least 0")
 
 
-def _begin(path: Path, start: float | None, duration: float, seconds: float) -> float:
-    """Second at which a clip of so many seconds begins; by default it is the middle."""
+def _begin(path: Path, start: float | None, duration: float, seconds: float, at: float) -> float:
+    """Second at which a clip of so many seconds begins."""
     if start is None:
-        return max(0.0, (duration - seconds) / 2)
+        if not 0 <= at <= 1:
+            raise ValueError(f"at={at}: choose from 0, the beginning, to 1, the end")
+        return max(0.0, duration - seconds) * at
     if 0 < duration <= start:
         raise VideoError(f"{path}: ends at {duration:.2f} s; choose a start below, not {start}")
     return start
@@ -141,32 +177,45 @@ def _clip(path: Path, pictures: Sequence[np.ndarray], times: np.ndarray) -> Clip
     return Clip(np.stack(pictures), times)
 
 
-def _numbered(folder: Path) -> list[Path]:
-    """The JPEGs 00001.jpg, 00002.jpg, ... of a folder, none left out."""
-    if not folder.is_dir():
+@contextmanager
+def _shelf(folder: Path) -> Iterator[tuple[list[str], Callable[[str], BinaryIO]]]:
+    """The JPEGs of a folder, or of a zip, in order, and what opens one of them."""
+    if folder.is_dir():
+        names = sorted(path.name for path in folder.glob("[0-9]*.jpg"))
+        yield names, lambda name: (folder / name).open("rb")
+    elif folder.suffix == ".zip" and folder.is_file():
+        try:
+            with ZipFile(folder) as shelf:
+                yield sorted(shelf.namelist()), shelf.open
+        except BadZipFile as error:
+            raise VideoError(f"{folder}: a damaged zip ({error}); make or copy it again") from error
+    else:
         raise VideoError(f"{folder}: no such folder of frames; check the name, or unpack it again")
-    present = {path.name for path in folder.glob("[0-9]*.jpg")}
-    if not present:
+
+
+def _numbered(folder: Path, names: list[str]) -> None:
+    """VideoError unless they are 00001.jpg, 00002.jpg, ..., none left out."""
+    if not names:
         raise VideoError(f"{folder}: no frames 00001.jpg, 00002.jpg, ... in it; unpack it again")
-    names = [f"{number:05}.jpg" for number in range(1, len(present) + 1)]
-    for name in names:
-        if name not in present:
+    for number, present in enumerate(names, start=1):
+        if present != (name := f"{number:05}.jpg"):
             raise VideoError(
-                f"{folder / name}: missing, though {max(present)} is there; unpack the folder again"
+                f"{folder / name}: missing, though {names[-1]} is there; unpack the folder again"
             )
-    return [folder / name for name in names]
 
 
-def _jpeg(path: Path, size: int | None) -> np.ndarray:
+def _jpeg(
+    folder: Path, name: str, opened: Callable[[str], BinaryIO], size: int | None, crop: Crop
+) -> np.ndarray:
     """(H, W, 3) uint8 RGB."""
     try:
-        with Image.open(path) as image:
+        with opened(name) as file, Image.open(file) as image:
             rgb = np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError) as error:
         raise VideoError(
-            f"{path}: not a JPEG, or damaged ({error}); unpack or copy it again"
+            f"{folder / name}: not a JPEG, or damaged ({error}); unpack or copy it again"
         ) from error
-    return rgb if size is None else square(rgb[None], size)[0]
+    return rgb if size is None else square(rgb[None], size, crop)[0]
 
 
 @contextmanager
@@ -212,7 +261,7 @@ def _decode(stream: VideoStream) -> Iterator[tuple[float, VideoFrame]]:
 
 
 def _sample(
-    stream: VideoStream, wanted: np.ndarray, size: int | None
+    stream: VideoStream, wanted: np.ndarray, size: int | None, crop: Crop
 ) -> list[tuple[float, np.ndarray]]:
     """(seconds, picture) on screen at each of the wanted seconds; empty if nothing decodes."""
     timed = _decode(stream)
@@ -222,16 +271,18 @@ def _sample(
         while following and following[0] <= second + TOLERANCE:
             shown, following, picture = following, next(timed, None), None
         if picture is None:
-            picture = _picture(shown[1], stream.sample_aspect_ratio or 1, size)
+            picture = _picture(shown[1], stream.sample_aspect_ratio or 1, size, crop)
         kept.append((shown[0], picture))
     return kept
 
 
-def _picture(frame: VideoFrame, pixel_aspect: Fraction | int, size: int | None) -> np.ndarray:
+def _picture(
+    frame: VideoFrame, pixel_aspect: Fraction | int, size: int | None, crop: Crop
+) -> np.ndarray:
     """(H, W, 3) uint8 RGB as a player shows it: square pixels, then the turn the camera noted."""
     width = max(1, round(frame.width * pixel_aspect))
     rgb = np.rot90(frame.to_ndarray(format="rgb24", width=width), round(frame.rotation / 90))
-    return rgb if size is None else square(rgb[None], size)[0]
+    return rgb if size is None else square(rgb[None], size, crop)[0]
 
 
 def _extent(stream: VideoStream, path: Path) -> tuple[float, float]:

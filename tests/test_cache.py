@@ -1,0 +1,74 @@
+"""A cached dataset is the dataset, quicker to read."""
+
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from test_datasets import root  # noqa: F401  six grey clips of 48x32
+
+from lib import cache
+from lib.datasets import SomethingSomething, check
+from lib.video import VideoError, read_clip, read_frames, write_frames, write_video
+
+
+def test_says_the_same_as_the_dataset(root, tmp_path):  # noqa: F811
+    folder = tmp_path / "small"
+    size = cache.build(root, folder, side=16)
+    assert size == sum(path.stat().st_size for path in (folder / "cached").iterdir())
+    for split in ("train", "validation", "test"):
+        ours = SomethingSomething(folder, split, size=16)
+        theirs = SomethingSomething(root, split, size=16)
+        assert [i.id for i in ours.items] == [i.id for i in theirs.items]
+        assert ours.classes == theirs.classes
+        for (a, x), (b, y) in zip(ours, theirs):
+            assert x == y and np.abs(a.astype(int) - b).max() <= 3
+    assert ours.items[0].clip(frames=1).frames.shape == (1, 16, 24, 3)
+    assert check(folder, least=4).troubles == []
+
+
+def test_goes_on_where_it_was_stopped(root, tmp_path):  # noqa: F811
+    folder = tmp_path / "small"
+    broken = root / "videos/12.webm"
+    whole = broken.read_bytes()
+    broken.write_bytes(b"")
+    with pytest.raises(VideoError, match="12.webm: is empty"):
+        cache.build(root, folder, side=16)
+    with pytest.raises(FileNotFoundError, match="unpack or draw"):  # half made: no dataset yet
+        SomethingSomething(folder, "train")
+    broken.write_bytes(whole)
+    (root / "videos/7.webm").write_bytes(b"")  # is in the cache already
+    cache.build(root, folder, side=16)
+    assert len(SomethingSomething(folder, "train")) == 3
+    with pytest.raises(ValueError, match="has frames of side 16; name another"):
+        cache.build(root, folder, side=24)
+
+
+def test_every_frame_is_in_it_once(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 255, (30, 24, 32, 3), np.uint8)
+    write_video(tmp_path / "1.webm", frames // 8 * 8, 12)
+    write_frames(tmp_path / "2", frames)
+    for name in ("1.webm", "2"):
+        item = cache.Item(name[0], tmp_path / name, "", "", [], 0)
+        cache.pack(item, tmp_path, side=100)  # they are not made larger
+        kept = read_frames(tmp_path / f"{name[0]}.zip", 31, 12, start=0)
+        assert kept.times[-1] == kept.times[-2] == pytest.approx(29 / 12)
+        assert kept.frames.shape == (31, 24, 32, 3)
+    middle = read_frames(tmp_path / "1.zip", 4, 4)
+    np.testing.assert_allclose(middle.times, read_clip(tmp_path / "1.webm", 4, 4).times, atol=0.01)
+
+
+def test_a_damaged_zip_is_named(tmp_path):
+    (tmp_path / "7.zip").write_bytes(b"PK no")
+    with pytest.raises(VideoError, match="7.zip: a damaged zip"):
+        read_frames(tmp_path / "7.zip")
+
+
+def test_as_a_command(root, tmp_path, monkeypatch, capsys):  # noqa: F811
+    folder = str(tmp_path / "small")
+    monkeypatch.setattr(sys, "argv", ["cache", str(root), folder, "--side", "16", "--workers", "1"])
+    cache.main()
+    assert "GB of frames" in capsys.readouterr().out
+    shutil.rmtree(root / "labels")
+    with pytest.raises(SystemExit, match="labels.json; unpack"):
+        cache.main()
