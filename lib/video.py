@@ -235,7 +235,8 @@ def _opened(path: Path) -> Iterator[VideoStream]:
             stream = next((s for s in container.streams.video if not s.disposition & covers), None)
             if stream is None:
                 raise VideoError(f"{path}: has sound or text but no picture; name a video file")
-            stream.thread_type = "AUTO"
+            # Threads pay for large pictures only: for small ones they cost more than they save.
+            stream.thread_type = "AUTO" if stream.width * stream.height > 640 * 480 else "NONE"
             yield stream
     except av.FFmpegError as error:
         raise VideoError(
@@ -264,24 +265,29 @@ def _sample(
     stream: VideoStream, wanted: np.ndarray, size: int | None, crop: Crop
 ) -> list[tuple[float, np.ndarray]]:
     """(seconds, picture) on screen at each of the wanted seconds; empty if nothing decodes."""
-    timed = _decode(stream)
+    timed, to_rgb = _decode(stream), VideoReformatter()  # one for all frames: it is dear to set up
     shown, following, picture = next(timed, None), next(timed, None), None
     kept = []
     for second in wanted if shown else []:
         while following and following[0] <= second + TOLERANCE:
             shown, following, picture = following, next(timed, None), None
         if picture is None:
-            picture = _picture(shown[1], stream.sample_aspect_ratio or 1, size, crop)
+            picture = _picture(shown[1], to_rgb, stream.sample_aspect_ratio or 1, size, crop)
         kept.append((shown[0], picture))
     return kept
 
 
 def _picture(
-    frame: VideoFrame, pixel_aspect: Fraction | int, size: int | None, crop: Crop
+    frame: VideoFrame,
+    to_rgb: VideoReformatter,
+    pixel_aspect: Fraction | int,
+    size: int | None,
+    crop: Crop,
 ) -> np.ndarray:
     """(H, W, 3) uint8 RGB as a player shows it: square pixels, then the turn the camera noted."""
     width = max(1, round(frame.width * pixel_aspect))
-    rgb = np.rot90(frame.to_ndarray(format="rgb24", width=width), round(frame.rotation / 90))
+    picture = to_rgb.reformat(frame, width, format="rgb24").to_ndarray()
+    rgb = np.rot90(picture, round(frame.rotation / 90))
     return rgb if size is None else square(rgb[None], size, crop)[0]
 
 
