@@ -123,7 +123,7 @@ def evaluate(
     labels = []
     loader = DataLoader(clips, batch, num_workers=workers)
     for frames, y in tqdm(loader, desc="clips", leave=False, unit="batch"):
-        x = lower(network.preprocess(frames.numpy()).to(device))  # (N, C, T, h, w)
+        x = lower(network.preprocess(frames, device))  # (N, C, T, h, w)
         for order in orders:
             logits[order].append(upper(reorder(x, order, rng)).float().cpu())
         labels.append(y)
@@ -150,7 +150,7 @@ def frame_by_frame(network: nn.Module, clips: Dataset, batch: int = 8, workers: 
     lower, upper = networks.stages(network.eval())
     device, hits = device_of(network), []
     for frames, y in tqdm(DataLoader(clips, batch, num_workers=workers), leave=False, unit="batch"):
-        x = lower(network.preprocess(frames.numpy()).to(device))
+        x = lower(network.preprocess(frames, device))
         n, t = x.shape[0], x.shape[2]
         alone = x.transpose(1, 2).flatten(0, 1).unsqueeze(2)  # (N*T, C, 1, h, w)
         p = upper(alone).softmax(1).view(n, t, -1).cpu()

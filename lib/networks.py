@@ -25,28 +25,31 @@ WEIGHTS = Path(__file__).parent / "weights" / "default.safetensors"
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Frames ((N,) T, H, W, 3) uint8 RGB to an input (N, 3, T, size, size) float32."""
+    """Frames ((N,) T, H, W, 3) uint8 RGB to an input (N, 3, T, size, size) float32.
+
+    Frames of the right size are sent to the device as they are, and become floats there.
+    """
 
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
-    def __call__(self, frames: np.ndarray) -> Tensor:
-        frames = np.asarray(frames)
-        if frames.dtype != np.uint8 or frames.ndim not in (4, 5) or frames.shape[-1] != 3:
+    def __call__(self, frames: np.ndarray | Tensor, device: torch.device | str = "cpu") -> Tensor:
+        frames = frames if isinstance(frames, Tensor) else torch.from_numpy(np.asarray(frames))
+        if frames.dtype != torch.uint8 or frames.ndim not in (4, 5) or frames.shape[-1] != 3:
             raise ValueError(
-                f"frames {frames.shape} {frames.dtype}: need (T, H, W, 3) or (N, T, H, W, 3) uint8"
+                f"frames {tuple(frames.shape)} {frames.dtype}: "
+                "need (T, H, W, 3) or (N, T, H, W, 3) uint8"
             )
         clips = frames[None] if frames.ndim == 4 else frames
         n, t, h, w, _ = clips.shape
         flat = clips.reshape(n * t, h, w, 3)
         if (h, w) != (self.size, self.size):
             side = (self.size, self.size)
-            flat = np.stack(
-                [np.asarray(Image.fromarray(f).resize(side, Image.BICUBIC)) for f in flat]
-            )
-        x = torch.from_numpy(np.ascontiguousarray(flat)).float().div_(255)  # (N*T, S, S, 3)
-        x = (x - torch.tensor(self.mean)) / torch.tensor(self.std)
+            images = (Image.fromarray(frame).resize(side, Image.BICUBIC) for frame in flat.numpy())
+            flat = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
+        x = flat.to(device, non_blocking=True).float().div_(255)  # (N*T, S, S, 3)
+        x = (x - torch.tensor(self.mean, device=device)) / torch.tensor(self.std, device=device)
         return x.view(n, t, self.size, self.size, 3).permute(0, 4, 1, 2, 3)  # (N, 3, T, S, S)
 
 
@@ -168,7 +171,8 @@ def fast_bfloat16(device: torch.device) -> bool:
 
 def stages(network: nn.Module) -> tuple[nn.Sequential, nn.Sequential]:
     """The network in two halves that share its layers: the lower sees frames one by one, the upper
-    sees the clip. For EfficientNet-Lite0 the cut is before stage 6: (N, 112, T, h, w) passes it."""
+    sees the clip. For EfficientNet-Lite0 the cut is before stage 6: (N, 112, T, h, w) passes it.
+    Where frames meet from the first layer on, as in the article's, the upper half is all of it."""
     if hasattr(network, "conv_stem"):
         lower = [network.conv_stem, network.bn1, *network.blocks[:5]]
         upper = [*network.blocks[5:], network.conv_head, network.bn2, network.global_pool]
@@ -178,7 +182,30 @@ def stages(network: nn.Module) -> tuple[nn.Sequential, nn.Sequential]:
         lower += [network.layer1, network.layer2, network.layer3]
         upper = [network.layer4, network.avgpool, nn.Flatten(), network.fc]
     mode = network.training
+    convs = [m for part in lower for m in part.modules() if isinstance(m, nn.Conv3d)]
+    if any(conv.kernel_size[0] > 1 for conv in convs):
+        lower, upper = [], [network]
     return nn.Sequential(*lower).train(mode), nn.Sequential(*upper).train(mode)
+
+
+def blocks(network: nn.Module) -> list[nn.Module]:
+    """The residual blocks, or what a backbone has in their place."""
+    kinds = ("Bottleneck", "BasicBlock", "InvertedResidual", "DepthwiseSeparableConv")
+    return [module for module in network.modules() if type(module).__name__ in kinds]
+
+
+def channels_last(network: nn.Module) -> nn.Module:
+    """The same network with its kernels laid out channels last, 2D and 3D ones."""
+    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in network.parameters():
+        if parameter.ndim in layouts:
+            parameter.data = parameter.data.contiguous(memory_format=layouts[parameter.ndim])
+    return network
+
+
+def batches(count: int, size: int) -> list[list[int]]:
+    """0, 1, ... count - 1 in lists of `size`, the last of what is left."""
+    return [list(range(i, min(i + size, count))) for i in range(0, count, size)]
 
 
 def save(network: nn.Module, path: Path | str) -> None:

@@ -15,11 +15,11 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
+from lib import networks
 from lib.explanation import ExplainError
 from lib.maps import class_maps
 
 TOLERANCE = 0.02  # how far a map may be off, as a share of its peak
-CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,10 @@ def trials(network: nn.Module, inputs: Tensor, **options) -> Iterator[Trial]:
 def in_form(network: nn.Module, dtype: torch.dtype, channels_last: bool = False) -> nn.Module:
     """A copy in evaluation mode. Activations follow the layout of the kernels they meet."""
     form = copy.deepcopy(network).to(dtype).eval()
+    if channels_last:
+        return networks.channels_last(form)
     for parameter in form.parameters():
-        layout = CHANNELS_LAST.get(parameter.ndim) if channels_last else torch.contiguous_format
-        if layout is not None:
-            parameter.data = parameter.data.contiguous(memory_format=layout)
+        parameter.data = parameter.data.contiguous()
     return form
 
 

@@ -2,7 +2,10 @@
 
 Only what sees more than one frame at a time is trained when there is no GPU: the lower stages keep
 their ImageNet weights, see each frame once, and their output is what the upper stages learn from.
-On a GPU the whole network is trained in bfloat16, by the same loop.
+On a GPU the whole network is trained in bfloat16, by the same loop, on one or several.
+
+What an update learns from follows from the seed, the epoch and its number alone. So a run that was
+stopped ends as one that was not, and several processes learn what one would.
 """
 
 import argparse
@@ -11,8 +14,9 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,11 +24,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
-from lib import networks
-from lib.labels import REVERSED
+from lib import distributed, networks
+from lib.datasets import SomethingSomething
+from lib.journal import Journal
+from lib.labels import REVERSED, class_set
+from lib.video import write_whole
+from lib.views import Views
 
 
 @dataclass(frozen=True)
@@ -32,18 +42,35 @@ class Settings:
     """What a run depends on, besides its clips."""
 
     epochs: int = 5
-    batch: int = 16
-    lr: float = 1e-3
+    batch: int = 16  # clips of one update, over all processes
+    accumulate: int = 1  # ... which go through the network in so many parts, to save memory
+    lr: float = 1e-3  # the highest: it rises for `warmup` of the run, then falls as a cosine
+    warmup: float = 0.2
+    optimizer: str = "adamw"  # or "sgd", with momentum 0.9
     weight_decay: float = 0.02
     label_smoothing: float = 0.1
     whole: bool = False  # train every stage, not only the upper ones
+    frozen_norms: bool = False  # keep ImageNet's batch statistics: for very small parts
     reverse: bool = True  # a clip played backwards is one more example, of the opposite class
     frames: int = 16  # 1: the single-frame baseline
+    bfloat16: bool = True  # on a GPU; the weights stay float32
+    channels_last: bool = True
+    compile: bool = False
+    recompute: bool = False  # a block's activations, instead of keeping them: slower, less memory
     workers: int = 2
     seed: int = 0
 
 
+RECIPES = {
+    "default": Settings(epochs=12),
+    "paper": Settings(
+        epochs=30, batch=64, lr=0.02, warmup=0.1, optimizer="sgd", weight_decay=1e-4, whole=True,
+        reverse=False, compile=True, workers=8,
+    ),
+}  # fmt: skip
+STARTS = {"scratch": (False, "centre"), "mean": (True, "mean"), "centre": (True, "centre")}
 STILLS = 4  # frames of a clip that the single-frame baseline learns from, each by itself
+EVERY = 100  # updates from one checkpoint, and one line of the log, to the next
 Features = tuple[Tensor, Tensor]  # (N, C, T, h, w) float16, labels (N,)
 
 
@@ -84,26 +111,21 @@ class Fresh(Dataset):
         )
 
 
-def loader(dataset: Dataset, settings: Settings) -> DataLoader:
-    """Batches of (frames (N, T, S, S, 3) uint8, labels (N,)), read by worker processes."""
-    return DataLoader(dataset, settings.batch, num_workers=settings.workers)
-
-
 def device_of(network: nn.Module) -> torch.device:
     return next(network.parameters()).device
 
 
 @torch.no_grad()
 def features(
-    lower: nn.Module, network: nn.Module, batches: DataLoader, desc: str
+    lower: nn.Module, network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]
 ) -> Iterator[Features]:
-    """What the lower stages make of each batch, (N, C, T, h, w) float16, with its labels."""
+    """What the lower stages make of each batch (frames (N, T, S, S, 3) uint8, labels (N,))."""
     device = device_of(network)
-    for frames, labels in tqdm(batches, desc=desc, leave=False, unit="batch"):
-        x = network.preprocess(frames.numpy()).to(device)
+    for frames, labels in batches:
+        x = network.preprocess(frames, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=networks.fast_bfloat16(device)):
             x = lower(x)
-        yield x.half(), labels.to(device)
+        yield x.half(), labels.to(device, non_blocking=True)
 
 
 def halves(network: nn.Module, settings: Settings) -> tuple[nn.Module, nn.Module]:
@@ -114,7 +136,18 @@ def halves(network: nn.Module, settings: Settings) -> tuple[nn.Module, nn.Module
 def remember(network: nn.Module, dataset: Dataset, settings: Settings) -> list[Features]:
     """A dataset as the stages that are not trained see it, kept in memory, batch by batch."""
     lower, _ = halves(network, settings)
-    return list(features(lower, network, loader(dataset, settings), "clips, once"))
+    batches = loader(dataset, settings, networks.batches(len(dataset), settings.batch))
+    return list(features(lower, network, tqdm(batches, "clips, once", leave=False, unit="batch")))
+
+
+def loader(dataset: Dataset, settings: Settings, plan: list[list[int]]) -> DataLoader:
+    """The clips of each batch of a plan, read by worker processes."""
+    return DataLoader(
+        dataset,
+        batch_sampler=plan,
+        num_workers=settings.workers,
+        pin_memory=torch.cuda.is_available(),
+    )
 
 
 def opposite(classes: list[str]) -> Tensor:
@@ -123,35 +156,118 @@ def opposite(classes: list[str]) -> Tensor:
     return torch.tensor([classes.index(name) if name in classes else -1 for name in pairs])
 
 
+def seeded(*numbers: int) -> torch.Generator:
+    """Randomness that follows from some numbers."""
+    (state,) = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+def updates(clips: int, settings: Settings, epoch: int) -> list[list[int]]:
+    """The clips of each update of an epoch, in an order that is new every time.
+
+    The last update may be smaller; it is filled up from the first one, as far as is needed for all
+    processes and parts to have equally many.
+    """
+    order = torch.randperm(clips, generator=seeded(settings.seed, epoch)).tolist()
+    chunks = [order[i : i + settings.batch] for i in range(0, clips, settings.batch)]
+    short = -len(chunks[-1]) % (distributed.world() * settings.accumulate)
+    chunks[-1] += (order * (short // clips + 1))[:short]
+    return chunks
+
+
+def parts(clips: int, settings: Settings) -> list[range]:
+    """Which places of an update are this process's, part by part."""
+    mine = range(clips)[distributed.rank() :: distributed.world()]
+    return [mine[i :: settings.accumulate] for i in range(settings.accumulate)]
+
+
 def examples(
-    x: Tensor, y: Tensor, settings: Settings, backwards: Tensor, rng: torch.Generator
+    x: Tensor,
+    y: Tensor,
+    settings: Settings,
+    backwards: Tensor,
+    rng: torch.Generator,
+    places: range | None = None,
+    clips: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """What one step learns from: some clips of the batch reversed, or single frames."""
+    """What one part learns from: some of its clips reversed, or single frames of them.
+
+    Chance is drawn for all `clips` of the update, of which these are in certain `places`.
+    """
+    places = places or range(len(x))
+    clips = clips or len(x)
     if settings.frames == 1:
-        y = y.repeat(STILLS)
-        pick = torch.randint(x.shape[2], (len(y),), generator=rng)
+        pick = torch.randint(x.shape[2], (STILLS, clips), generator=rng)[:, places].flatten()
         clip = torch.arange(len(x)).repeat(STILLS)
-        return x[clip, :, pick].unsqueeze(2), y  # (STILLS * N, C, 1, h, w)
+        return x[clip, :, pick].unsqueeze(2), y.repeat(STILLS)  # (STILLS * N, C, 1, h, w)
     if settings.reverse:
-        turned = (torch.rand(len(x), generator=rng) < 0.5).to(x.device) & (backwards[y] >= 0)
+        turned = (torch.rand(clips, generator=rng)[places] < 0.5).to(x.device) & (backwards[y] >= 0)
         x = torch.where(turned.view(-1, 1, 1, 1, 1), x.flip(2), x)
         y = torch.where(turned, backwards[y], y)
     return x, y
 
 
+def forward(network: nn.Module, x: Tensor, settings: Settings) -> Tensor:
+    """Logits (N, K) float32."""
+    layout = torch.channels_last_3d if settings.channels_last else torch.contiguous_format
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=settings.bfloat16 and x.is_cuda):
+        return network(x.float().contiguous(memory_format=layout)).float()
+
+
 def step(
-    upper: nn.Module, x: Tensor, y: Tensor, optimizer, scheduler, settings: Settings
-) -> tuple[float, float]:
-    """One update; its loss and its top-1."""
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=x.is_cuda):
-        logits = upper(x.float().contiguous(memory_format=torch.channels_last_3d))
-        loss = F.cross_entropy(logits.float(), y, label_smoothing=settings.label_smoothing)
+    network: nn.Module, batch: list[Features], optimizer, scheduler, settings: Settings
+) -> Tensor:
+    """One update from the parts of a batch; (sum of losses, right, clips) of this process."""
+    totals = torch.zeros(3, device=batch[0][0].device, dtype=torch.float64)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(upper.parameters(), 5.0)
+    for i, (x, y) in enumerate(batch, start=1):
+        with distributed.unshared(network, wait=i < len(batch)):
+            logits = forward(network, x, settings)
+            loss = F.cross_entropy(logits, y, label_smoothing=settings.label_smoothing)
+            (loss / len(batch)).backward()
+        right = (logits.argmax(1) == y).sum()
+        totals += torch.stack([loss.detach() * len(y), right, right.new_tensor(len(y))])
+    nn.utils.clip_grad_norm_(network.parameters(), 5.0)
     optimizer.step()
     scheduler.step()
-    return loss.item(), (logits.argmax(1) == y).float().mean().item()
+    return totals
+
+
+def training_mode(network: nn.Module, settings: Settings) -> None:
+    network.train()
+    for module in network.modules():
+        if settings.frozen_norms and isinstance(module, _BatchNorm):
+            module.eval()
+
+
+def prepare(network: nn.Module, settings: Settings) -> nn.Module:
+    """The network in the form that training calls: laid out, compiled, shared, as settings say."""
+    if settings.channels_last:
+        networks.channels_last(network)
+    if settings.recompute:
+        for block in networks.blocks(network):
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    if settings.compile:
+        network.compile()
+    return distributed.shared(network)
+
+
+def optimize(network: nn.Module, settings: Settings, steps: int) -> tuple:
+    """The optimizer and its schedule: warm-up, then a cosine to nothing."""
+    if settings.optimizer == "sgd":
+        sgd = partial(torch.optim.SGD, momentum=0.9, nesterov=True)
+    elif settings.optimizer != "adamw":
+        raise ValueError(f"optimizer={settings.optimizer!r}: choose 'adamw' or 'sgd'")
+    make = torch.optim.AdamW if settings.optimizer == "adamw" else sgd
+    optimizer = make(network.parameters(), settings.lr, weight_decay=settings.weight_decay)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        settings.lr,
+        steps,
+        pct_start=settings.warmup,
+        cycle_momentum=settings.optimizer == "adamw",
+    )
+    return optimizer, scheduler
 
 
 def train(
@@ -163,160 +279,268 @@ def train(
 ) -> list[dict]:
     """Train in place; returns one record per epoch: epoch, loss, top1, val_top1, seconds.
 
-    A dataset with a method `epoch(number)` is asked for new clips every epoch; any other is passed
-    through `remember` first, unless that was done before. With a `folder`, `last.pt` is written
-    there after every epoch, whole or not at all, and a run that was stopped goes on from it.
+    A dataset with a method `epoch(number)` is asked for that epoch's clips; where only the upper
+    stages are trained, any other is passed through `remember` first, unless that was done before.
+    With a `folder` a `Journal` is kept there, and a run that was stopped goes on from it.
     """
-    device = device_of(network)
+    if settings.batch % (distributed.world() * settings.accumulate):
+        raise ValueError(
+            f"batch={settings.batch}: must be a multiple of {distributed.world()} processes "
+            f"times accumulate={settings.accumulate}"
+        )
+    device, main = device_of(network), distributed.rank() == 0
     lower, upper = halves(network, settings)
     for p in lower.parameters():
         p.requires_grad_(False)
-    endless = hasattr(training, "epoch")
-    if not endless and not isinstance(training, list):
+    if not isinstance(training, list) and not hasattr(training, "epoch") and not settings.whole:
         training = remember(network, training, settings)
-    held = validation if isinstance(validation, list) else remember(network, validation, settings)
-    rng = torch.Generator().manual_seed(settings.seed)
-    torch.manual_seed(settings.seed)
-    clips = len(training) if endless else sum(len(y) for _, y in training)
-    steps = settings.epochs * -(-clips // settings.batch)
-    optimizer = torch.optim.AdamW(
-        upper.parameters(), settings.lr, weight_decay=settings.weight_decay
-    )
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, steps, pct_start=0.2)
+    if isinstance(training, list):
+        training = tuple(torch.cat(kept) for kept in zip(*training))
+    clips = len(training[1] if isinstance(training, tuple) else training)
+    held = shared_out(network, lower, validation, settings)
     backwards = opposite(network.classes).to(device)
-    log: list[dict] = []
-    checkpoint = Path(folder) / "last.pt" if folder else None
+
+    called = prepare(upper, settings)
+    total = len(updates(clips, settings, 0))
+    optimizer, scheduler = optimize(called, settings, settings.epochs * total)
     state = dict(upper=upper, optimizer=optimizer, scheduler=scheduler)
-    if checkpoint and checkpoint.is_file():
-        saved = torch.load(checkpoint, map_location=device, weights_only=True)
-        if saved["settings"] != asdict(settings):
-            raise ValueError(
-                f"{checkpoint} was made with other settings: remove it or resume those"
-            )
+    journal = Journal(folder, comparable(settings))
+    saved = journal.resume(device) or dict(epoch=0, update=0, sums=[0.0, 0.0, 0.0], seconds=0.0)
+    if "upper" in saved:
         for name, part in state.items():
             part.load_state_dict(saved[name])
-        rng.set_state(saved["rng"].cpu())
-        torch.set_rng_state(saved["torch_rng"].cpu())
-        log = saved["log"]
 
-    for epoch in range(len(log), settings.epochs):
-        start, losses, hits = time.time(), [], []
-        upper.train()
-        desc = f"epoch {epoch + 1}/{settings.epochs}"
-        if endless:
-            drawn = loader(training.epoch(epoch), settings)
-            stream = features(lower, network, drawn, desc)
-        else:
-            stream = reshuffled(training, settings.batch, rng, desc)
-        for x, y in stream:
-            batch = examples(x, y, settings, backwards, rng)
-            loss, hit = step(upper, *batch, optimizer, scheduler, settings)
-            losses.append(loss)
-            hits.append(hit)
+    done = saved["update"]
+    for epoch in range(saved["epoch"], settings.epochs):
+        plan, start = updates(clips, settings, epoch), time.time() - saved.pop("seconds", 0.0)
+        sums = torch.tensor(saved.pop("sums", [0.0] * 3), dtype=torch.float64) * main
+        sums, window, begun = sums.to(device), torch.zeros_like(sums, device=device), time.time()
+        stream = read(training, lower, network, settings, epoch, plan[done:])
+        training_mode(upper, settings)
+        seen_before = sum(map(len, plan[:done]))
+        bar = tqdm(
+            total=sum(map(len, plan)), initial=seen_before, disable=not main, leave=False,
+            desc=f"epoch {epoch + 1}/{settings.epochs}", unit="clip",
+        )  # fmt: skip
+        for number, chunk in enumerate(plan[done:], start=done + 1):
+            chance = (settings.seed, epoch, number)
+            torch.manual_seed(seeded(*chance, distributed.rank()).initial_seed())  # for dropout
+            batch = []
+            for places in parts(len(chunk), settings):
+                rng = seeded(*chance)
+                seen = examples(*next(stream), settings, backwards, rng, places, len(chunk))
+                batch.append(seen)
+            window += step(called, batch, optimizer, scheduler, settings)
+            bar.update(len(chunk))
+            if number % EVERY == 0 or number == len(plan):
+                window = distributed.summed(window)
+                sums += window * main
+                loss, right, seen = window.tolist()
+                bar.set_postfix(loss=f"{loss / seen:.2f}", top1=f"{right / seen:.0%}")
+                if main and number < len(plan):
+                    line = dict(update=epoch * total + number, loss=round(loss / seen, 4))
+                    rate = seen / (time.time() - begun)
+                    line |= dict(lr=scheduler.get_last_lr()[0], clips_per_second=round(rate, 2))
+                    journal.note(line)
+                    progress = dict(epoch=epoch, update=number, sums=sums.tolist())
+                    progress["seconds"] = time.time() - start
+                    journal.checkpoint(states(state) | progress)
+                window, begun = torch.zeros_like(window), time.time()
+        bar.close()
+        done, (loss, right, seen) = 0, distributed.summed(sums).tolist()
         record = dict(
             epoch=epoch + 1,
-            loss=round(float(np.mean(losses)), 4),
-            top1=round(float(np.mean(hits)), 4),
-            val_top1=round(top1(upper, held), 4),
+            update=(epoch + 1) * total,
+            loss=round(loss / seen, 4),
+            top1=round(right / seen, 4),
+            val_top1=round(top1(upper, held(), settings), 4),
             seconds=round(time.time() - start, 1),
         )
-        log.append(record)
-        if checkpoint:
-            saved = {name: part.state_dict() for name, part in state.items()}
-            saved |= dict(rng=rng.get_state(), torch_rng=torch.get_rng_state(), log=log)
-            write(saved | dict(settings=asdict(settings)), checkpoint)
-            tqdm.write(json.dumps(record))
+        if main:
+            best = max((line["val_top1"] for line in journal.epochs()), default=-1.0)
+            if folder and record["val_top1"] > best:
+                networks.save(network, Path(folder) / "best.safetensors")
+            journal.note(record)
+            journal.checkpoint(states(state) | dict(epoch=epoch + 1, update=0, sums=[0.0] * 3))
+            if folder:
+                tqdm.write(json.dumps(record))
+        else:
+            journal.lines.append(record)
+    journal.close()
     network.eval()
-    return log
+    return journal.epochs()
 
 
-def reshuffled(
-    kept: list[Features], size: int, rng: torch.Generator, desc: str
+def read(
+    training: Dataset | Features,
+    lower: nn.Module,
+    network: nn.Module,
+    settings: Settings,
+    epoch: int,
+    chunks: list[list[int]],
 ) -> Iterator[Features]:
-    """The kept features in a new order, in batches."""
-    x, y = (torch.cat(part) for part in zip(*kept))
-    order = torch.randperm(len(x), generator=rng)
-    for picked in tqdm(order.split(size), desc=desc, leave=False, unit="batch"):
-        if len(picked) > 1:  # batch norm needs two
-            yield x[picked.to(x.device)], y[picked.to(y.device)]
+    """This process's parts of each update: of what is kept in memory, or read as it is needed."""
+    plan = [
+        [chunk[place] for place in places]
+        for chunk in chunks
+        for places in parts(len(chunk), settings)
+    ]
+    if isinstance(training, tuple):
+        x, y = training
+        return ((x[picked], y[picked]) for picked in plan)
+    clips = training.epoch(epoch) if hasattr(training, "epoch") else training
+    return features(lower, network, loader(clips, settings, plan))
+
+
+def shared_out(network: nn.Module, lower: nn.Module, validation, settings: Settings):
+    """A function that gives this process's share of the validation clips, each clip in one share:
+    kept in memory where the lower stages need to see it only once, else read anew each time."""
+    if isinstance(validation, list):
+        mine = validation[distributed.rank() :: distributed.world()]
+        return lambda: mine
+    places = range(distributed.rank(), len(validation), distributed.world())
+    mine = Subset(validation, places)
+    if not settings.whole:
+        kept = remember(network, mine, settings)
+        return lambda: kept
+    size = max(1, settings.batch // (distributed.world() * settings.accumulate))
+    plan = networks.batches(len(mine), size)
+    return lambda: features(lower, network, loader(mine, settings, plan))
 
 
 @torch.no_grad()
-def top1(upper: nn.Module, held: list[Features]) -> float:
-    """Share of the kept clips whose highest logit is their label's."""
+def top1(upper: nn.Module, held: Iterable[Features], settings: Settings) -> float:
+    """Share of the clips whose highest logit is their label's, over all processes."""
     upper.eval()
-    hits = [(upper(x.float()).argmax(1) == y).float() for x, y in held]
-    return torch.cat(hits).mean().item()
+    counts = torch.zeros(2, dtype=torch.float64, device=device_of(upper))
+    for x, y in held:
+        right = (forward(upper, x, settings).argmax(1) == y).sum()
+        counts += torch.stack([right, right.new_tensor(len(y))])
+    right, seen = distributed.summed(counts).tolist()
+    return right / seen
 
 
-def write(state: dict, path: Path) -> None:
-    """Save a checkpoint, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    os.replace(part, path)
+def states(parts: dict) -> dict:
+    return {name: part.state_dict() for name, part in parts.items()}
+
+
+def comparable(settings: Settings) -> dict:
+    """What must be the same for a run to go on: how fast it is computed may change."""
+    free = ("workers", "compile", "recompute", "channels_last")
+    return {name: value for name, value in asdict(settings).items() if name not in free}
+
+
+def clips_for(args: argparse.Namespace, size: int, settings: Settings) -> tuple[Dataset, Dataset]:
+    """Training and validation clips: of a dataset, or drawn."""
+    if args.data is None:
+        from lib.miniature import CLASSES
+
+        validation = Fresh("validation", 8 * len(CLASSES), 1000 + args.seed, size)
+        return Fresh("train", args.clips, 1000 + args.seed, size), validation
+    wanted = dict(classes=class_set(args.classes), size=size, resplit=args.resplit)
+    train, validation = (
+        SomethingSomething(args.data, split, frames=16, **wanted)
+        for split in ("train", "validation")
+    )
+    return Views(train, settings.seed, args.smallest, not args.no_mirror), validation
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.training",
+        description="Train on a dataset, or on freshly drawn miniature clips, and write the "
+        "weights. Stopped and started again it goes on. Several GPUs: torchrun --nproc-per-node N "
+        "-m lib.training ...",
+    )
+    add = parser.add_argument
+    add("--profile", choices=networks.PROFILES, default="default")
+    add("--start", choices=STARTS, help="scratch, or ImageNet's weights inflated by mean or centre")
+    add("--data", type=Path, help="folder of Something-Something, either release, or a cache of it")
+    add("--classes", choices=("174", "40", "10"), default="40")
+    add("--resplit", type=int, metavar="SEED", help="deal the videos out anew, 8:1:1")
+    add("--smallest", type=float, default=0.8, help="crop, as a share of the frame (%(default)s)")
+    add("--no-mirror", action="store_true", help="no horizontal flips")
+    add("--clips", type=int, default=2000, help="without --data: drawn for each epoch")
+    add("--finish", type=int, default=1000, help="without --data: last clips, at finer maps")
+    add("--folder", type=Path, help="checkpoints and log (default: runs/PROFILE)")
+    add("--weights", type=Path, help="file to write (default: FOLDER/weights.safetensors)")
+    about = {
+        "batch": "clips of one update, over all processes",
+        "accumulate": "parts in which they go through the network",
+        "frames": "16, or 1: the single-frame baseline",
+    }
+    for field in fields(Settings):  # without a default here: the profile's recipe has them
+        flag = f"--{field.name.replace('_', '-')}"
+        if field.type is bool:
+            add(flag, action=argparse.BooleanOptionalAction)
+        else:
+            add(flag, type=field.type, help=about.get(field.name))
+    return parser
 
 
 def main() -> None:
-    from lib.miniature import CLASSES
+    command = parser()
+    args = command.parse_args()
+    given = {f.name: getattr(args, f.name) for f in fields(Settings)}
+    settings = replace(RECIPES[args.profile], **{k: v for k, v in given.items() if v is not None})
+    args.seed = settings.seed
+    with distributed.processes() as device:
+        if args.whole is None and args.profile == "default":
+            settings = replace(settings, whole=device.type == "cuda")
+        try:
+            run(args, settings, device)
+        except (OSError, ValueError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "put that file" not in str(error):
+                raise
+            command.exit(2, f"{error}\n")
 
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.training",
-        description="Train on freshly drawn miniature clips and write the weights of the package.",
-    )
-    parser.add_argument("--profile", choices=networks.PROFILES, default="default")
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--clips", type=int, default=2000, help="clips drawn for each epoch")
-    parser.add_argument(
-        "--finish", type=int, default=1000, help="last clips, at finer maps (%(default)s)"
-    )
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--frames", type=int, choices=(1, 16), default=16, help="1: the baseline")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--folder", type=Path, help="checkpoints and log (default: runs/PROFILE)")
-    parser.add_argument("--weights", type=Path, default=networks.WEIGHTS, help="file to write")
-    args = parser.parse_args()
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = networks.build(args.profile, CLASSES).to(device)
-    size = network.preprocess.size
-    settings = Settings(
-        epochs=args.epochs,
-        batch=args.batch,
-        lr=args.lr,
-        frames=args.frames,
-        whole=device == "cuda",
-        workers=args.workers,
-        seed=args.seed,
-    )
+def run(args: argparse.Namespace, settings: Settings, device: torch.device) -> None:
+    profile = networks.PROFILES[args.profile]
+    imagenet = True
+    if args.start:
+        imagenet, init = STARTS[args.start]
+        profile = replace(profile, init=init)
+    train_clips, validation = clips_for(args, profile.size, settings)
+    classes = validation.classes if args.data else drawn_classes()
+    torch.manual_seed(settings.seed)  # the new head is the same in every process
+    with distributed.alone_first():
+        network = networks.build(profile, classes, imagenet=imagenet)
+    network.to(device)
     folder = args.folder or Path("runs") / args.profile
-    validation = Fresh("validation", 8 * len(CLASSES), 1000 + args.seed, size)
-    log = train(
-        network, Fresh("train", args.clips, 1000 + args.seed, size), validation, settings, folder
-    )
+    log = train(network, train_clips, validation, settings, folder)
     finish = []
-    if args.finish:  # at the resolution of `networks.load`: dear, so only a little of it
+    if args.finish and args.data is None:  # at the resolution of `networks.load`: dear, so little
         network = networks.at_stride(network, 16)
-        last = replace(settings, epochs=1, lr=args.lr / 4)
-        fresh = Fresh("train", args.finish, 2000 + args.seed, size)
+        last = replace(settings, epochs=1, lr=settings.lr / 4)
+        fresh = Fresh("train", args.finish, 2000 + settings.seed, profile.size)
         finish = train(network, fresh, validation, last, folder / "finish")
-    networks.save(network, args.weights)
+    if distributed.rank() > 0:
+        return
+    weights = args.weights or folder / "weights.safetensors"
+    networks.save(network, weights)
     record = dict(
         command=shlex.join(["python", "-m", "lib.training", *sys.argv[1:]]),
         settings=asdict(settings),
-        clips_per_epoch=args.clips,
-        clips_drawn=args.epochs * args.clips + args.finish,
-        data="miniature Something-Something, drawn afresh for every epoch",
-        hardware=hardware(device),
+        clips_per_epoch=len(train_clips),
+        data=str(args.data or "miniature Something-Something, drawn afresh for every epoch"),
+        processes=distributed.world(),
+        hardware=hardware(device.type),
         versions=versions(),
         epochs=log,
         finish=finish,
     )
-    path = args.weights.with_suffix(".json")
-    path.write_text(json.dumps(record, indent=1) + "\n")
-    print(f"wrote {args.weights} and {path}")
+    if args.data is None:
+        record["clips_drawn"] = settings.epochs * args.clips + args.finish
+    path = weights.with_suffix(".json")
+    write_whole(path, lambda whole: whole.write_text(json.dumps(record, indent=1) + "\n"))
+    print(f"wrote {weights} and {path}")
+
+
+def drawn_classes() -> list[str]:
+    from lib.miniature import CLASSES
+
+    return CLASSES
 
 
 def versions() -> dict[str, str]:

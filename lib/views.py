@@ -1,5 +1,5 @@
 """What an epoch shows of a dataset: each clip from somewhere, as a random square, now and then
-mirrored or backwards. All of it follows from the seed, the epoch and the clip's place, so a run
+mirrored. All of it follows from the seed, the epoch and the clip's place, so a run
 that was stopped sees the same again, however many processes share the work.
 """
 
@@ -9,7 +9,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from lib.datasets import SomethingSomething
-from lib.labels import REVERSED, mirrored
+from lib.labels import mirrored
 from lib.video import Crop
 
 
@@ -19,16 +19,14 @@ class View:
 
     at: float  # where the window lies, as in `read_clip`
     crop: Crop
-    backwards: bool
     class_index: int
 
 
 class Views(Dataset):
     """Random views of a `SomethingSomething`, other ones in each `epoch`; items as of that dataset.
 
-    A clip in the mirror is one of the mirrored class ("left to right" becomes "right to left"), a
-    clip backwards one of the reversed class. Where that class is not among the dataset's, the clip
-    is left as it is; with `mirror` or `reverse` off, all are.
+    A clip in the mirror is one of the mirrored class ("left to right" becomes "right to left").
+    Where that class is not among the dataset's, and without `mirror`, the clip is left as it is.
     """
 
     def __init__(
@@ -37,14 +35,12 @@ class Views(Dataset):
         seed: int = 0,
         smallest: float = 0.8,
         mirror: bool = True,
-        reverse: bool = False,
         number: int = 0,
     ):
         self.dataset, self.seed, self.smallest = dataset, seed, smallest
-        self.mirror, self.reverse, self.number = mirror, reverse, number
+        self.mirror, self.number = mirror, number
         place = {name: index for index, name in enumerate(dataset.classes)}
         self.mirrored = [place.get(mirrored(name)) for name in dataset.classes]
-        self.reversed = [place.get(REVERSED.get(name)) for name in dataset.classes]
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -54,24 +50,21 @@ class Views(Dataset):
         clip = data.items[i].clip(
             frames=data.frames, fps=data.fps, size=data.size, at=view.at, crop=view.crop
         )
-        frames = np.ascontiguousarray(clip.frames[::-1]) if view.backwards else clip.frames
-        return frames, view.class_index
+        return clip.frames, view.class_index
 
     def epoch(self, number: int) -> "Views":
         """The same clips, seen otherwise."""
-        return Views(self.dataset, self.seed, self.smallest, self.mirror, self.reverse, number)
+        return Views(self.dataset, self.seed, self.smallest, self.mirror, number)
 
     def view(self, i: int) -> View:
         """Drawn from (seed, epoch, i) and nothing else."""
         rng = np.random.default_rng([self.seed, self.number, i])
-        at, x, y, flip, turn, large = rng.random(6).tolist()
+        at, x, y, flip, large = rng.random(5).tolist()
         label = self.dataset.items[i].class_index
         flipped = self.mirror and flip < 0.5 and self.mirrored[label] is not None
         label = self.mirrored[label] if flipped else label
-        turned = self.reverse and turn < 0.5 and self.reversed[label] is not None
-        label = self.reversed[label] if turned else label
         crop = Crop(self.smallest + (1 - self.smallest) * large, x, y, flipped)
-        return View(at, crop, turned, label)
+        return View(at, crop, label)
 
 
 class Windows(Dataset):

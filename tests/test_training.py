@@ -1,12 +1,20 @@
 """The loop: it learns, it resumes to the same weights, and it leaves no broken file."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import TensorDataset
 
-from lib import networks, training
+from lib import journal, networks, training
+from lib.datasets import Item, write_annotations
+from lib.journal import Journal
+from lib.labels import CLASSES_10
 from lib.training import Settings
+from lib.video import write_video
 
 CLASSES = ["Moving [something] from left to right", "Moving [something] from right to left"]
 PROFILE = networks.Profile("efficientnet_lite0", 32, 3, "centre", "late")
@@ -58,13 +66,13 @@ def test_stopped_and_started_again_it_ends_with_the_same_weights(tmp_path, monke
     whole = network()
     log = training.train(whole, Bars(32, 0), Bars(8, 1), settings(), tmp_path / "whole")
 
-    def stop_after_two(state, path, write=training.write):
-        write(state, path)
-        if len(state["log"]) == 2:
+    def stop_after_two(journal, state, write=Journal.checkpoint):
+        write(journal, state)
+        if state["epoch"] == 2:
             raise Stopped
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "write", stop_after_two)
+        patch.setattr(Journal, "checkpoint", stop_after_two)
         with pytest.raises(Stopped):
             training.train(network(), Bars(32, 0), Bars(8, 1), settings(), tmp_path / "parts")
     resumed = network()
@@ -73,7 +81,8 @@ def test_stopped_and_started_again_it_ends_with_the_same_weights(tmp_path, monke
     assert [e["loss"] for e in again] == [e["loss"] for e in log]
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
-    assert [p.name for p in (tmp_path / "parts").iterdir()] == ["last.pt"]
+    left = {path.name.split(".")[0] for path in (tmp_path / "parts").iterdir()}
+    assert left == {"last", "best", "log", "events"}  # and nothing half written
 
 
 def test_refuses_a_checkpoint_of_other_settings(tmp_path):
@@ -150,3 +159,122 @@ def test_takes_any_dataset_of_clips():
     dataset = TensorDataset(frames, torch.tensor([0, 1] * 4))
     log = training.train(network(), dataset, dataset, settings(epochs=1))
     assert len(log) == 1
+
+
+def test_parts_of_a_batch_add_up_to_it():
+    """Two parts, or activations made anew: the same gradients as one pass over the batch."""
+    torch.manual_seed(0)
+    x, y = torch.rand(4, 3, 4, 32, 32), torch.tensor([0, 1, 1, 0])
+    found = {}
+    for name, changed in {
+        "whole": {},
+        "parts": dict(accumulate=2),
+        "again": dict(recompute=True),
+    }.items():
+        chosen = settings(whole=True, frozen_norms=True, **changed)
+        trained = network()
+        called = training.prepare(trained, chosen)
+        training.training_mode(trained, chosen)
+        optimizer, scheduler = training.optimize(called, replace(chosen, optimizer="sgd"), 10)
+        batch = [(x[p], y[p]) for p in training.parts(4, chosen)]
+        training.step(called, batch, optimizer, scheduler, chosen)
+        found[name] = {k: p.grad for k, p in trained.named_parameters()}
+    for name in "parts", "again":
+        for key, grad in found["whole"].items():
+            torch.testing.assert_close(found[name][key], grad, rtol=1e-3, atol=1e-6)
+
+
+def kept(recompute: bool) -> int:
+    """How many numbers autograd holds on to between the passes."""
+    chosen = settings(whole=True, recompute=recompute)
+    trained, sizes = network(), []
+    training.prepare(trained, chosen)
+    training.training_mode(trained, chosen)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, id):
+        training.forward(trained, torch.rand(1, 3, 4, 32, 32), chosen)
+    return sum(sizes)
+
+
+def test_recomputing_keeps_less():
+    assert kept(True) < 0.5 * kept(False)
+
+
+def test_every_clip_once_in_an_epoch_and_in_another_order_in_the_next():
+    chosen = settings(batch=8)
+    one, two = training.updates(20, chosen, 0), training.updates(20, chosen, 1)
+    assert [len(chunk) for chunk in one] == [8, 8, 4]
+    assert sorted(sum(one, [])) == sorted(sum(two, [])) == list(range(20)) and one != two
+    assert training.updates(20, chosen, 0) == one
+    filled = training.updates(21, settings(batch=8, accumulate=4), 0)
+    assert [len(chunk) for chunk in filled] == [8, 8, 8] and set(sum(filled, [])) == set(range(21))
+    assert [list(p) for p in training.parts(8, settings(accumulate=2))] == [
+        [0, 2, 4, 6],
+        [1, 3, 5, 7],
+    ]
+
+
+def test_warm_up_and_cosine():
+    _, schedule = training.optimize(nn.Linear(1, 1), settings(lr=0.1, warmup=0.2), 100)
+    rates = []
+    for _ in range(99):
+        rates.append(schedule.get_last_lr()[0])
+        schedule.optimizer.step()
+        schedule.step()
+    assert max(rates) == pytest.approx(0.1, rel=1e-3) and rates.index(max(rates)) in (19, 20)
+    assert rates[0] < 0.01 and rates[-1] < 1e-4 and rates[59] == pytest.approx(0.05, rel=0.05)
+    with pytest.raises(ValueError, match="choose 'adamw' or 'sgd'"):
+        training.optimize(nn.Linear(1, 1), settings(optimizer="adam"), 1)
+
+
+def test_a_batch_that_cannot_be_shared_out():
+    with pytest.raises(ValueError, match="batch=8: must be a multiple of 1 processes times"):
+        training.train(network(), Bars(8, 0), Bars(8, 1), settings(accumulate=3))
+
+
+def test_frozen_norms_stay():
+    trained = network()
+    stats = {k: v.clone() for k, v in trained.state_dict().items() if "running" in k}
+    training.train(
+        trained, Bars(8, 0), Bars(8, 1), settings(epochs=1, whole=True, frozen_norms=True)
+    )
+    assert all(torch.equal(trained.state_dict()[k], v) for k, v in stats.items())
+
+
+def test_the_command_trains_on_a_dataset(tmp_path, monkeypatch, capsys):
+    items = {split: [] for split in ("train", "validation")}
+    (tmp_path / "videos").mkdir()
+    for i, (split, (frames, label)) in enumerate(
+        [*(("train", clip) for clip in map(Bars(6, 0).__getitem__, range(6))),
+         *(("validation", clip) for clip in map(Bars(2, 1).__getitem__, range(2)))]
+    ):  # fmt: skip
+        path = tmp_path / "videos" / f"{i}.webm"
+        write_video(path, frames, 4)
+        items[split].append(Item(str(i), path, CLASSES[label], "", [], label))
+    write_annotations(tmp_path, items, CLASSES)
+    monkeypatch.setitem(networks.PROFILES, "default", PROFILE)
+    folder = tmp_path / "run"
+    common = ["training", "--data", str(tmp_path), "--classes", "10", "--batch", "4"]
+    monkeypatch.setattr("sys.argv", [*common, "--epochs", "1", "--workers", "0", "--folder",
+                                     str(folder), "--start", "scratch", "--whole"])  # fmt: skip
+    training.main()
+    capsys.readouterr()
+    record = json.loads((folder / "weights.json").read_text())
+    assert record["clips_per_epoch"] == 6 and record["settings"]["whole"] is True
+    lines = journal.read(folder)
+    assert [line["epoch"] for line in lines] == [1] and record["epochs"] == lines
+    again = networks.load(folder / "best.safetensors", output_stride=32)
+    assert again.classes == CLASSES_10 and again.profile.init == "centre"
+    monkeypatch.setattr(
+        "sys.argv", [*common, "--folder", str(tmp_path / "other"), "--resplit", "x"]
+    )
+    with pytest.raises(SystemExit):
+        training.main()
+    monkeypatch.setattr("sys.argv", ["training", "--data", str(tmp_path / "nowhere")])
+    with pytest.raises(SystemExit) as stop:
+        training.main()
+    assert stop.value.code == 2 and "nowhere: no such folder" in capsys.readouterr().err
+
+
+def test_without_a_log_there_is_a_remedy(tmp_path):
+    with pytest.raises(FileNotFoundError, match="lib.training --folder"):
+        journal.read(tmp_path)

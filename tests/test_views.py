@@ -58,16 +58,6 @@ def test_a_class_whose_mirror_image_is_missing_is_not_mirrored(data):
     assert sides == {0: {False}, 1: {True, False}}
 
 
-def test_backwards_is_the_reversed_class(data):
-    views = Views(data, mirror=False, reverse=True)
-    for e in range(8):
-        epoch = views.epoch(e)
-        brighter = [np.diff(epoch[i][0].max((1, 2, 3)).astype(int)).sum() > 0 for i in (0, 2)]
-        assert brighter == [not epoch.view(0).backwards, True]  # folding has no twin here
-        assert epoch[0][1] == int(epoch.view(0).backwards)
-    assert {views.epoch(e).view(0).backwards for e in range(8)} == {True, False}
-
-
 def test_windows_go_from_the_beginning_to_the_end(data):
     windows = Windows(data, 3)
     assert len(windows) == 36

@@ -1,0 +1,24 @@
+"""A small training run as a process of its own, to be killed, or shared by `torchrun`.
+
+`python tests/small_run.py FOLDER '{"epochs": 3}'`: settings as JSON; weights in FOLDER/weights.pt.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from test_training import Bars, network, settings
+
+from lib import distributed, training
+
+if __name__ == "__main__":
+    folder, changed = Path(sys.argv[1]), json.loads(sys.argv[2])
+    training.EVERY = 1
+    torch.set_num_threads(1)
+    with distributed.processes():
+        trained = network()
+        log = training.train(trained, Bars(22, 0), Bars(7, 1), settings(**changed), folder)
+        if distributed.rank() == 0:
+            (folder / "log.json").write_text(json.dumps(log))
+            torch.save(trained.state_dict(), folder / "weights.pt")

@@ -1,0 +1,84 @@
+"""Killed and started again, or shared by several processes: the same weights in the end."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+HERE = Path(__file__).parent
+SCRIPT = str(HERE / "small_run.py")
+ENV = os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def start(folder, processes=1, **changed):
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable]
+    if processes > 1:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        command += ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
+        command += ["--master-addr=127.0.0.1", f"--master-port={port}"]
+    return subprocess.Popen([*command, SCRIPT, str(folder), json.dumps(changed)], env=ENV)
+
+
+def finish(folder, processes=1, **changed):
+    assert start(folder, processes, **changed).wait(300) == 0
+    return torch.load(folder / "weights.pt"), json.loads((folder / "log.json").read_text())
+
+
+def lines(folder):
+    log = folder / "log.jsonl"
+    return log.read_text().splitlines() if log.is_file() else []
+
+
+def test_killed_at_any_moment_it_ends_with_the_same_weights(tmp_path):
+    settings = dict(epochs=3, whole=True)
+    whole, log = finish(tmp_path / "whole", **settings)
+    killed = tmp_path / "killed"
+    for written in 1, 4, 7:  # in the first epoch, in the second, in the third
+        run = start(killed, **settings)
+        while len(lines(killed)) < written:
+            assert run.poll() is None
+            time.sleep(0.005)
+        run.send_signal(signal.SIGKILL)
+        assert run.wait() == -signal.SIGKILL
+    resumed, again = finish(killed, **settings)
+
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    for line in log + again:
+        line.pop("seconds")
+    assert again == log
+    wanted, found = (
+        [json.loads(line) for line in lines(folder)] for folder in (tmp_path / "whole", killed)
+    )
+    losses = [(line["update"], line["loss"]) for line in wanted]
+    assert [(line["update"], line["loss"]) for line in found] == losses and len(losses) == 9
+    assert not list(killed.glob(".*"))
+
+
+def test_two_processes_learn_what_one_does(tmp_path):
+    # 22 clips in batches of 8: the last update has 6. Batch norm would count 4 clips here, 8 there.
+    settings = dict(epochs=2, whole=True, frozen_norms=True)
+    one, log = finish(tmp_path / "one", **settings)
+    parts, log_of_parts = finish(tmp_path / "parts", accumulate=2, **settings)
+    two, log_of_two = finish(tmp_path / "two", processes=2, **settings)
+    for weights, other in (two, log_of_two), (parts, log_of_parts):
+        for name, value in one.items():
+            torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=2e-5)
+        for a, b in zip(log, other):
+            assert a["val_top1"] == b["val_top1"] and abs(a["loss"] - b["loss"]) < 1e-3
+    moved = max((one[name] - value).abs().max() for name, value in start_weights().items())
+    assert moved > 1e-3  # so that equal means learned equally
+
+
+def start_weights():
+    from test_training import network
+
+    return {name: value for name, value in network().state_dict().items() if "num" not in name}
