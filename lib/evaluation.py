@@ -21,8 +21,10 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from lib import networks
-from lib.labels import REVERSED
+from lib.datasets import SPLITS, SomethingSomething
+from lib.labels import REVERSED, class_set
 from lib.training import Fresh, device_of
+from lib.views import Windows
 
 ORDERS = ("forward", "reversed", "shuffled", "still")
 
@@ -100,6 +102,17 @@ class Results:
         """Place of the true class among the predictions (N,): 0 is first."""
         logits = self.logits["forward"]
         return (logits > logits[np.arange(len(logits)), self.labels, None]).sum(1)
+
+    def over(self, windows: int) -> "Results":
+        """One prediction for every so many in a row: logits of their mean probabilities."""
+        if windows == 1:
+            return self
+        clips, k = len(self.labels) // windows, len(self.classes)
+        logits = {
+            order: torch.from_numpy(values).softmax(1).view(clips, windows, k).mean(1).log().numpy()
+            for order, values in self.logits.items()
+        }
+        return Results(logits, self.labels[::windows], self.classes)
 
     def __repr__(self) -> str:
         return f"Results({len(self.labels)} clips, {len(self.classes)} classes)"
@@ -198,12 +211,41 @@ def novelty(network: nn.Module, clips: int, seed: int) -> dict[str, dict[str, fl
     return figures
 
 
+def on_dataset(network: nn.Module, args: argparse.Namespace) -> dict:
+    """The figures on a split of a dataset.
+
+    Raises ValueError where the network was trained on other classes.
+    """
+    data = SomethingSomething(
+        args.data,
+        args.split,
+        class_set(args.classes),
+        size=network.preprocess.size,
+        resplit=args.resplit,
+    )
+    if data.classes != network.classes:
+        raise ValueError(
+            f"{args.weights}: trained on {len(network.classes)} other classes than the "
+            f"{len(data.classes)} asked for; choose another set with --classes"
+        )
+    results = evaluate(network, Windows(data, args.windows), workers=args.workers)
+    return report(results.over(args.windows)) | dict(windows=args.windows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m lib.evaluation",
-        description="Accuracy of a trained network on freshly drawn miniature test clips, whose "
-        "objects, hands and backgrounds it has never seen.",
+        description="Accuracy of a trained network on a dataset, or on freshly drawn miniature "
+        "test clips, whose objects, hands and backgrounds it has never seen.",
     )
+    parser.add_argument("--data", type=Path, help="folder of Something-Something, or of a cache")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="with --data")
+    parser.add_argument("--classes", choices=("174", "40", "10"), default="40", help="with --data")
+    parser.add_argument("--resplit", type=int, metavar="SEED", help="with --data: as in training")
+    parser.add_argument(
+        "--windows", type=int, default=1, help="with --data: of each clip, averaged (%(default)s)"
+    )
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--weights", type=Path, default=networks.WEIGHTS)
     parser.add_argument("--clips", type=int, default=600)
     parser.add_argument("--seed", type=int, default=7, help="another seed draws other clips")
@@ -213,9 +255,15 @@ def main() -> None:
     parser.add_argument("--output-stride", type=int, default=16, choices=(16, 32))
     parser.add_argument("--record", type=Path, help="JSON file to put the figures in")
     args = parser.parse_args()
-    network = networks.load(args.weights, args.output_stride)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = networks.load(args.weights, args.output_stride).to(device)
     clips = Fresh("test", args.clips, args.seed, network.preprocess.size)
-    if args.single:
+    if args.data:
+        try:
+            part, figures = args.split, on_dataset(network, args)
+        except (OSError, ValueError) as error:
+            parser.exit(2, f"{error}\n")
+    elif args.single:
         part = "single_frame"
         figures = {name: round(x, 3) for name, x in frame_by_frame(network, clips).items()}
     elif args.novelty:

@@ -259,6 +259,9 @@ def _parser() -> argparse.ArgumentParser:
         help="module to explain, for the methods after cam (default: the last)",
     )
     parser.add_argument(
+        "--weights", metavar="FILE", help="of a network trained by lib.training (default: ours)"
+    )
+    parser.add_argument(
         "-o",
         "--out",
         metavar="FILE",
@@ -274,9 +277,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _check_suffix(options.out)
         clip = read_clip(options.clip, start=options.start, size=256)
-        from lib.networks import load  # after the file is known to be good
+        from lib.networks import WEIGHTS, load  # after the file is known to be good
 
-        network = load()
+        network = load(options.weights or WEIGHTS)
         shown, versus = (_class(network.classes, c) for c in (options.cls, options.versus))
         named = [c for c in (shown, versus) if c is not None]
         # One class is a backward pass: only those asked for, if the first of them is.

@@ -7,8 +7,12 @@ import pytest
 import torch
 
 from lib import evaluation, networks
+from lib.datasets import Item, write_annotations
 from lib.evaluation import Results, reorder
+from lib.labels import CLASSES_10
+from lib.networks import Profile
 from lib.training import Fresh
+from lib.video import write_video
 
 CLASSES = ["Opening [something]", "Closing [something]", "Dropping [something]"]
 
@@ -92,3 +96,42 @@ def test_the_recorded_accuracy_is_found_again():
     low, high = found.interval()
     assert low <= record["top1_high"] and record["top1_low"] <= high
     assert found.called_opposite() > 0.6
+
+
+def test_windows_are_averaged_by_probability():
+    logits = np.log(np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8], [0.1, 0.3, 0.6]]))
+    results = Results({"forward": logits.astype(np.float32)}, np.array([1, 1, 2, 2]), CLASSES)
+    mean = results.over(2)
+    assert mean.labels.tolist() == [1, 2] and mean.classes == CLASSES
+    wanted = [[0.5, 0.4, 0.1], [0.1, 0.2, 0.7]]
+    np.testing.assert_allclose(mean.probabilities(), wanted, atol=1e-6)
+    assert results.over(1) is results
+
+
+def test_the_command_measures_a_dataset(tmp_path, monkeypatch, capsys):
+    (tmp_path / "videos").mkdir()
+    items = []
+    for i, name in enumerate(CLASSES_10[:2]):
+        path = tmp_path / "videos" / f"{i}.webm"
+        write_video(path, np.full((48, 36, 48, 3), 100 + i, np.uint8), 12)
+        items.append(Item(str(i), path, name, "", [], i))
+    write_annotations(tmp_path, {"train": items, "validation": [], "test": items}, CLASSES_10)
+    network = networks.build(Profile("efficientnet_lite0", 32, 3, "centre", "late"), CLASSES_10)
+    networks.save(network, tmp_path / "ten.safetensors")
+    command = [
+        "evaluation",
+        "--data",
+        str(tmp_path),
+        "--weights",
+        str(tmp_path / "ten.safetensors"),
+    ]
+    command += ["--workers", "0", "--windows", "3", "--record", str(tmp_path / "figures.json")]
+    monkeypatch.setattr("sys.argv", [*command, "--classes", "10"])
+    evaluation.main()
+    figures = json.loads((tmp_path / "figures.json").read_text())["test"]
+    assert figures["clips"] == 2 and figures["windows"] == 3 and 0 <= figures["top1"] <= 1
+    monkeypatch.setattr("sys.argv", command)  # the forty
+    with pytest.raises(SystemExit) as stop:
+        evaluation.main()
+    assert stop.value.code == 2
+    assert "trained on 10 other classes than the 40 asked for" in capsys.readouterr().err

@@ -1,0 +1,167 @@
+"""What each step of the training loop buys, and what explaining takes, on this machine.
+
+`python tests/benchmarks/ladder.py --record book/results/ladder.json` adds this machine's figures to
+that file. Weights and clips are random: they change nothing about the speed. The loop is that of
+`lib.training`, one setting more from rung to rung.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from lib import networks, training
+from lib.inflate import macs
+from lib.maps import class_maps
+from lib.training import Settings
+
+CLASSES = [str(i) for i in range(40)]
+#: Published dense bfloat16 operations a second, by a part of the device's name.
+PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L4": 121e12, "4090": 165e12}
+PLAIN = Settings(
+    batch=4, optimizer="sgd", whole=True, reverse=False, bfloat16=False, channels_last=False
+)
+
+
+def rungs(device: torch.device, batch: int, most: int) -> dict[str, Settings]:
+    """Each adds one thing to the one before; what only a GPU has is left out without one."""
+    settings = replace(PLAIN, batch=batch)
+    found = {"plain float32": settings}
+    steps = [("bfloat16", dict(bfloat16=True))] * (device.type == "cuda")
+    steps += [("channels last", dict(channels_last=True))]
+    steps += [("compiled", dict(compile=True))] * (device.type == "cuda")
+    steps += [(f"batch {most}", dict(batch=most))] * (most > batch)
+    for name, changed in steps:
+        settings = replace(settings, **changed)
+        found[name] = settings
+    smaller = replace(settings, batch=batch, accumulate=batch, compile=False, recompute=True)
+    return found | {"for a small GPU: clip by clip, recomputed": smaller}
+
+
+def now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def seconds(call: Callable[[], object], device: torch.device, rounds: int) -> float:
+    """Median of some calls, after one to warm up (and to compile)."""
+    call()
+    spent = []
+    for _ in range(rounds):
+        begun = now(device)
+        call()
+        spent.append(now(device) - begun)
+    return float(np.median(spent))
+
+
+def climb(name: str, device: torch.device, args: argparse.Namespace) -> list[dict]:
+    """Training clips per second of each rung, with the share of the device's peak."""
+    profile_ = networks.PROFILES[name]
+    shape = (3, args.frames, args.size or profile_.size, args.size or profile_.size)
+    peak = next((p for part, p in PEAKS.items() if part in training.hardware(device.type)), None)
+    rows = []
+    for rung, settings in rungs(device, args.batch, args.most).items():
+        torch.manual_seed(0)
+        network = networks.build(name, CLASSES, imagenet=False).to(device)
+        work = 6 * macs(network, 1, *shape)  # 2 operations each, forward once and backward twice
+        called = training.prepare(network, settings)
+        training.training_mode(network, settings)
+        optimizer, schedule = training.optimize(called, settings, 10**6)
+        x = torch.rand(settings.batch, *shape, device=device)
+        y = torch.arange(settings.batch, device=device) % 40
+        parts = [(x[p], y[p]) for p in training.parts(settings.batch, settings)]
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        update = lambda: training.step(called, parts, optimizer, schedule, settings)  # noqa: E731, B023
+        rate = settings.batch / seconds(update, device, args.rounds)
+        row = dict(rung=rung, batch=settings.batch, clips_per_second=float(f"{rate:.3g}"))
+        if device.type == "cuda":
+            row["gigabytes"] = round(torch.cuda.max_memory_allocated() / 1e9, 1)
+        if peak:
+            row["share_of_peak"] = round(rate * work / peak, 3)
+        row["teraflops"] = float(f"{rate * work / 1e12:.3g}")
+        rows.append(row)
+        print(*row.values(), sep="\t", flush=True)
+    return rows
+
+
+def explaining(name: str, device: torch.device, args: argparse.Namespace) -> dict:
+    """Seconds for one clip with the maps of all classes, and clips per second in batches."""
+    network = networks.build(name, CLASSES, imagenet=False).to(device).eval()
+    size = args.size or network.profile.size
+    figures = {}
+    for batch in (1, args.most):
+        x = torch.rand(batch, 3, args.frames, size, size, device=device)
+        spent = seconds(lambda: class_maps(network, x, range(40)), device, args.rounds)  # noqa: B023
+        figures["latency" if batch == 1 else "clips_per_second"] = float(
+            f"{spent if batch == 1 else batch / spent:.3g}"
+        )
+    return figures
+
+
+def kinds(name: str, device: torch.device, args: argparse.Namespace) -> list[dict]:
+    """Where the time of an update goes: the share of each kind of operation, the largest first."""
+    settings = list(rungs(device, args.batch, args.most).values())[-2]
+    settings = replace(settings, compile=False)  # a compiled graph hides the operations' names
+    network = networks.build(name, CLASSES, imagenet=False).to(device)
+    called = training.prepare(network, settings)
+    training.training_mode(network, settings)
+    optimizer, schedule = training.optimize(called, settings, 10**6)
+    size = args.size or network.profile.size
+    x = torch.rand(args.batch, 3, args.frames, size, size, device=device)
+    batch = [(x, torch.arange(args.batch, device=device) % 40)]
+    training.step(called, batch, optimizer, schedule, settings)
+    watched = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
+    with profile(activities=watched) as measured:
+        training.step(called, batch, optimizer, schedule, settings)
+    attribute = f"self_{'device' if device.type == 'cuda' else 'cpu'}_time_total"
+    spent = {event.key: getattr(event, attribute) for event in measured.key_averages()}
+    total = sum(spent.values())
+    first = sorted(spent, key=spent.get, reverse=True)[:8]
+    return [dict(operation=key, share=round(spent[key] / total, 3)) for key in first]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profiles", nargs="+", choices=networks.PROFILES, default=["paper"])
+    parser.add_argument("--frames", type=int, default=16)
+    parser.add_argument("--size", type=int, help="of the frames; the profile's by default")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--most", type=int, default=4, help="the batch of the last rung")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--record", type=Path)
+    args = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cudnn.benchmark = True
+    machine = training.hardware(device.type)
+    figures = {
+        name: dict(
+            frames=args.frames,
+            size=args.size or networks.PROFILES[name].size,
+            training=climb(name, device, args),
+            explaining=explaining(name, device, args),
+            operations=kinds(name, device, args),
+        )
+        for name in args.profiles
+    }
+    if args.record:
+        record = json.loads(args.record.read_text()) if args.record.is_file() else {}
+        record[machine] = dict(
+            command=shlex.join(["python", "tests/benchmarks/ladder.py", *sys.argv[1:]]),
+            versions=training.versions(),
+            profiles=record.get(machine, {}).get("profiles", {}) | figures,
+        )
+        args.record.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
