@@ -61,12 +61,13 @@ class Results:
 
     def called_opposite(self) -> float:
         """Of the clips named rightly whose class has a reversal: the share that is called the
-        reversal when played backwards."""
+        reversal when played backwards; NaN where there is no such clip."""
         twins = [REVERSED.get(name) for name in self.classes]
         twin = np.array([self.classes.index(t) if t in self.classes else -1 for t in twins])
         right = self.logits["forward"].argmax(1) == self.labels
         asked = right & (twin[self.labels] >= 0)
-        return float((self.logits["reversed"].argmax(1) == twin[self.labels])[asked].mean())
+        called = self.logits["reversed"].argmax(1) == twin[self.labels]
+        return float(called[asked].mean()) if asked.any() else float("nan")
 
     def recall(self) -> dict[str, float]:
         """Of each class's clips, the share named rightly; classes without a clip are left out."""
@@ -187,7 +188,7 @@ def report(results: Results) -> dict:
         shuffled=results.accuracy("shuffled"),
         still=results.accuracy("still"),
     )
-    rounded = {name: round(value, 3) for name, value in figures.items()}
+    rounded = {name: round(x, 3) for name, x in figures.items() if not np.isnan(x)}
     recall = {name: round(share, 3) for name, share in results.recall().items()}
     return rounded | dict(recall=recall, mistakes=results.mistakes())
 

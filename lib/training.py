@@ -283,92 +283,142 @@ def train(
     stages are trained, any other is passed through `remember` first, unless that was done before.
     With a `folder` a `Journal` is kept there, and a run that was stopped goes on from it.
     """
-    if settings.batch % (distributed.world() * settings.accumulate):
-        raise ValueError(
-            f"batch={settings.batch}: must be a multiple of {distributed.world()} processes "
-            f"times accumulate={settings.accumulate}"
-        )
-    device, main = device_of(network), distributed.rank() == 0
-    lower, upper = halves(network, settings)
-    for p in lower.parameters():
-        p.requires_grad_(False)
-    if not isinstance(training, list) and not hasattr(training, "epoch") and not settings.whole:
-        training = remember(network, training, settings)
-    if isinstance(training, list):
-        training = tuple(torch.cat(kept) for kept in zip(*training))
-    clips = len(training[1] if isinstance(training, tuple) else training)
-    held = shared_out(network, lower, validation, settings)
-    backwards = opposite(network.classes).to(device)
+    run = Run(network, training, validation, settings, folder)
+    while run.progress.epoch < settings.epochs:
+        run.one_epoch()
+        run.end_epoch()
+    run.journal.close()
+    network.eval()
+    return run.journal.epochs()
 
-    called = prepare(upper, settings)
-    total = len(updates(clips, settings, 0))
-    optimizer, scheduler = optimize(called, settings, settings.epochs * total)
-    state = dict(upper=upper, optimizer=optimizer, scheduler=scheduler)
-    journal = Journal(folder, comparable(settings))
-    saved = journal.resume(device) or dict(epoch=0, update=0, sums=[0.0, 0.0, 0.0], seconds=0.0)
-    if "upper" in saved:
-        for name, part in state.items():
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: what the next update follows from, and what its epoch has seen so far."""
+
+    epoch: int = 0
+    update: int = 0
+    loss: float = 0.0  # sums over the epoch's clips
+    right: float = 0.0
+    clips: float = 0.0
+    seconds: float = 0.0
+
+
+class Run:
+    """A training under way. Every process has one; the first writes and shows."""
+
+    def __init__(self, network, training, validation, settings: Settings, folder):
+        at_once = distributed.world() * settings.accumulate
+        if settings.batch % at_once:
+            raise ValueError(f"batch={settings.batch}: must be a multiple of {at_once}, the number "
+                             "of processes times accumulate")  # fmt: skip
+        self.network, self.settings, self.folder = network, settings, folder
+        self.device, self.first = device_of(network), distributed.rank() == 0
+        self.lower, self.upper = halves(network, settings)
+        for p in self.lower.parameters():
+            p.requires_grad_(False)
+        if not isinstance(training, list) and not hasattr(training, "epoch") and not settings.whole:
+            training = remember(network, training, settings)
+        if isinstance(training, list):
+            training = tuple(torch.cat(kept) for kept in zip(*training))
+        self.training = training
+        self.clips = len(training[1] if isinstance(training, tuple) else training)
+        self.held = shared_out(network, self.lower, validation, settings)
+        self.backwards = opposite(network.classes).to(self.device)
+        self.called = prepare(self.upper, settings)
+        self.length = len(updates(self.clips, settings, 0))  # of an epoch
+        steps = settings.epochs * self.length
+        self.optimizer, self.scheduler = optimize(self.called, settings, steps)
+        self.journal = Journal(folder, comparable(settings))
+        self.progress = self.resumed()
+
+    def state(self) -> dict:
+        return dict(upper=self.upper, optimizer=self.optimizer, scheduler=self.scheduler)
+
+    def resumed(self) -> Progress:
+        saved = self.journal.resume(self.device)
+        if saved is None:
+            return Progress()
+        for name, part in self.state().items():
             part.load_state_dict(saved[name])
+        return Progress(**saved["progress"])
 
-    done = saved["update"]
-    for epoch in range(saved["epoch"], settings.epochs):
-        plan, start = updates(clips, settings, epoch), time.time() - saved.pop("seconds", 0.0)
-        sums = torch.tensor(saved.pop("sums", [0.0] * 3), dtype=torch.float64) * main
-        sums, window, begun = sums.to(device), torch.zeros_like(sums, device=device), time.time()
-        stream = read(training, lower, network, settings, epoch, plan[done:])
-        training_mode(upper, settings)
-        seen_before = sum(map(len, plan[:done]))
+    def checkpoint(self) -> None:
+        parts = {name: part.state_dict() for name, part in self.state().items()}
+        self.journal.checkpoint(parts | dict(progress=asdict(self.progress)))
+
+    def one_epoch(self) -> None:
+        """All updates of an epoch that are still to be done."""
+        epoch, done = self.progress.epoch, self.progress.update
+        plan = updates(self.clips, self.settings, epoch)
+        stream = read(self.training, self.lower, self.network, self.settings, epoch, plan[done:])
         bar = tqdm(
-            total=sum(map(len, plan)), initial=seen_before, disable=not main, leave=False,
-            desc=f"epoch {epoch + 1}/{settings.epochs}", unit="clip",
+            total=sum(map(len, plan)), initial=sum(map(len, plan[:done])), unit="clip",
+            desc=f"epoch {epoch + 1}/{self.settings.epochs}", leave=False, disable=not self.first,
         )  # fmt: skip
+        training_mode(self.upper, self.settings)
+        window, begun = torch.zeros(3, device=self.device, dtype=torch.float64), time.time()
         for number, chunk in enumerate(plan[done:], start=done + 1):
-            chance = (settings.seed, epoch, number)
-            torch.manual_seed(seeded(*chance, distributed.rank()).initial_seed())  # for dropout
-            batch = []
-            for places in parts(len(chunk), settings):
-                rng = seeded(*chance)
-                seen = examples(*next(stream), settings, backwards, rng, places, len(chunk))
-                batch.append(seen)
-            window += step(called, batch, optimizer, scheduler, settings)
+            window += self.update(stream, number, len(chunk))
             bar.update(len(chunk))
             if number % EVERY == 0 or number == len(plan):
-                window = distributed.summed(window)
-                sums += window * main
-                loss, right, seen = window.tolist()
+                loss, right, seen = distributed.summed(window).tolist()
                 bar.set_postfix(loss=f"{loss / seen:.2f}", top1=f"{right / seen:.0%}")
-                if main and number < len(plan):
-                    line = dict(update=epoch * total + number, loss=round(loss / seen, 4))
-                    rate = seen / (time.time() - begun)
-                    line |= dict(lr=scheduler.get_last_lr()[0], clips_per_second=round(rate, 2))
-                    journal.note(line)
-                    progress = dict(epoch=epoch, update=number, sums=sums.tolist())
-                    progress["seconds"] = time.time() - start
-                    journal.checkpoint(states(state) | progress)
+                self.seen(number, loss, right, seen, time.time() - begun)
                 window, begun = torch.zeros_like(window), time.time()
         bar.close()
-        done, (loss, right, seen) = 0, distributed.summed(sums).tolist()
+
+    def update(self, stream: Iterator[Features], number: int, clips: int) -> Tensor:
+        """One step, with the chance that belongs to it."""
+        chance = (self.settings.seed, self.progress.epoch, number)
+        torch.manual_seed(seeded(*chance, distributed.rank()).initial_seed())  # for dropout
+        batch = [
+            examples(*next(stream), self.settings, self.backwards, seeded(*chance), places, clips)
+            for places in parts(clips, self.settings)
+        ]
+        return step(self.called, batch, self.optimizer, self.scheduler, self.settings)
+
+    def seen(self, number: int, loss: float, right: float, clips: float, seconds: float) -> None:
+        """Count what some updates saw; within an epoch, note it and write a checkpoint."""
+        before = self.progress
+        self.progress = Progress(
+            before.epoch, number, before.loss + loss, before.right + right, before.clips + clips,
+            before.seconds + seconds,
+        )  # fmt: skip
+        if self.first and number < self.length:
+            self.journal.note(
+                dict(
+                    update=before.epoch * self.length + number,
+                    loss=round(loss / clips, 4),
+                    lr=self.scheduler.get_last_lr()[0],
+                    clips_per_second=round(clips / seconds, 2),
+                )
+            )
+            self.checkpoint()
+
+    def end_epoch(self) -> None:
+        """Validation, the epoch's line of the log, its weights if they are the best so far."""
+        seen, begun = self.progress, time.time()
+        accuracy = top1(self.upper, self.held(), self.settings)
         record = dict(
-            epoch=epoch + 1,
-            update=(epoch + 1) * total,
-            loss=round(loss / seen, 4),
-            top1=round(right / seen, 4),
-            val_top1=round(top1(upper, held(), settings), 4),
-            seconds=round(time.time() - start, 1),
+            epoch=seen.epoch + 1,
+            update=(seen.epoch + 1) * self.length,
+            loss=round(seen.loss / seen.clips, 4),
+            top1=round(seen.right / seen.clips, 4),
+            val_top1=round(accuracy, 4),
+            seconds=round(seen.seconds + time.time() - begun, 1),
         )
-        if main:
-            best = max((line["val_top1"] for line in journal.epochs()), default=-1.0)
-            if folder and record["val_top1"] > best:
-                networks.save(network, Path(folder) / "best.safetensors")
-            journal.note(record)
-            journal.checkpoint(states(state) | dict(epoch=epoch + 1, update=0, sums=[0.0] * 3))
-            if folder:
-                tqdm.write(json.dumps(record))
-        else:
-            journal.lines.append(record)
-    journal.close()
-    network.eval()
-    return journal.epochs()
+        self.progress = Progress(epoch=seen.epoch + 1)
+        best = max((line["val_top1"] for line in self.journal.epochs()), default=-1.0)
+        if not self.first:
+            self.journal.lines.append(record)
+            return
+        if self.folder and record["val_top1"] > best:
+            networks.save(self.network, Path(self.folder) / "best.safetensors")
+        self.journal.note(record)
+        self.checkpoint()
+        if self.folder:
+            tqdm.write(json.dumps(record))
 
 
 def read(
@@ -418,10 +468,6 @@ def top1(upper: nn.Module, held: Iterable[Features], settings: Settings) -> floa
         counts += torch.stack([right, right.new_tensor(len(y))])
     right, seen = distributed.summed(counts).tolist()
     return right / seen
-
-
-def states(parts: dict) -> dict:
-    return {name: part.state_dict() for name, part in parts.items()}
 
 
 def comparable(settings: Settings) -> dict:

@@ -10,7 +10,7 @@ import torch
 def test_climbs_and_records(tmp_path, monkeypatch, capsys):
     record = tmp_path / "ladder.json"
     record.write_text(json.dumps({"another machine": {"profiles": {}}}))
-    arguments = "ladder --profiles default --frames 2 --size 32 --batch 2 --most 4 --rounds 1"
+    arguments = "ladder --profiles default --frames 2 --size 64 --batch 2 --most 4 --rounds 1"
     monkeypatch.setattr("sys.argv", [*arguments.split(), "--record", str(record)])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     ladder.main()

@@ -68,7 +68,7 @@ def test_stopped_and_started_again_it_ends_with_the_same_weights(tmp_path, monke
 
     def stop_after_two(journal, state, write=Journal.checkpoint):
         write(journal, state)
-        if state["epoch"] == 2:
+        if state["progress"]["epoch"] == 2:
             raise Stopped
 
     with monkeypatch.context() as patch:
@@ -227,7 +227,7 @@ def test_warm_up_and_cosine():
 
 
 def test_a_batch_that_cannot_be_shared_out():
-    with pytest.raises(ValueError, match="batch=8: must be a multiple of 1 processes times"):
+    with pytest.raises(ValueError, match="batch=8: must be a multiple of 3, the number"):
         training.train(network(), Bars(8, 0), Bars(8, 1), settings(accumulate=3))
 
 
