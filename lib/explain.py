@@ -277,9 +277,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _check_suffix(options.out)
         clip = read_clip(options.clip, start=options.start, size=256)
-        from lib.networks import WEIGHTS, load  # after the file is known to be good
+        from lib.networks import load  # after the file is known to be good
 
-        network = load(options.weights or WEIGHTS)
+        network = load(options.weights) if options.weights else load()
         shown, versus = (_class(network.classes, c) for c in (options.cls, options.versus))
         named = [c for c in (shown, versus) if c is not None]
         # One class is a backward pass: only those asked for, if the first of them is.

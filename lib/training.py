@@ -254,11 +254,13 @@ def prepare(network: nn.Module, settings: Settings) -> nn.Module:
 
 def optimize(network: nn.Module, settings: Settings, steps: int) -> tuple:
     """The optimizer and its schedule: warm-up, then a cosine to nothing."""
-    if settings.optimizer == "sgd":
-        sgd = partial(torch.optim.SGD, momentum=0.9, nesterov=True)
-    elif settings.optimizer != "adamw":
+    kinds = {
+        "adamw": torch.optim.AdamW,
+        "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True),
+    }
+    if settings.optimizer not in kinds:
         raise ValueError(f"optimizer={settings.optimizer!r}: choose 'adamw' or 'sgd'")
-    make = torch.optim.AdamW if settings.optimizer == "adamw" else sgd
+    make = kinds[settings.optimizer]
     optimizer = make(network.parameters(), settings.lr, weight_decay=settings.weight_decay)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
@@ -509,7 +511,7 @@ def parser() -> argparse.ArgumentParser:
     add("--clips", type=int, default=2000, help="without --data: drawn for each epoch")
     add("--finish", type=int, default=1000, help="without --data: last clips, at finer maps")
     add("--folder", type=Path, help="checkpoints and log (default: runs/PROFILE)")
-    add("--weights", type=Path, help="file to write (default: FOLDER/weights.safetensors)")
+    add("--weights", type=Path, help="file to write (default: the package's, or in FOLDER)")
     about = {
         "batch": "clips of one update, over all processes",
         "accumulate": "parts in which they go through the network",
@@ -563,7 +565,8 @@ def run(args: argparse.Namespace, settings: Settings, device: torch.device) -> N
         finish = train(network, fresh, validation, last, folder / "finish")
     if distributed.rank() > 0:
         return
-    weights = args.weights or folder / "weights.safetensors"
+    ships = args.profile == "default" and args.data is None
+    weights = args.weights or (networks.WEIGHTS if ships else folder / "weights.safetensors")
     networks.save(network, weights)
     record = dict(
         command=shlex.join(["python", "-m", "lib.training", *sys.argv[1:]]),

@@ -363,6 +363,15 @@ def test_command_prints_the_top_two(shipped, video, capsys):
     assert lines[0].split()[-1].startswith(".")
 
 
+def test_command_takes_other_weights(shipped, video, network, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(
+        sys.modules["lib.networks"], "load", lambda path: asked.append(path) or network
+    )
+    assert main([str(video), "--weights", "best.safetensors"]) == 0
+    assert asked == ["best.safetensors"]
+
+
 @pytest.mark.parametrize("method", ["cam", "gradcam", "occlusion"])
 def test_command_says_why_not_another(shipped, video, capsys, method):
     out = video.with_name("why.html")
