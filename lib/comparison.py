@@ -22,7 +22,7 @@ from lib import networks, training
 from lib.miniature import CLASSES
 from lib.networks import PROFILES, Profile
 from lib.training import Features, Fresh, Settings
-from lib.video import write_whole
+from lib.video import write_text
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 RESULTS = Path("book/results/starts.json")
@@ -120,7 +120,7 @@ def main() -> None:
         tqdm.write(json.dumps(rows[-1]))
         args.record.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(record, indent=1) + "\n"
-        write_whole(args.record, lambda whole, text=text: whole.write_text(text))
+        write_text(args.record, text)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ import numpy as np
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from lib.labels import class_set
-from lib.video import Clip, VideoError, read_clip, read_frames, write_whole
+from lib.labels import CLASS_SETS, class_set
+from lib.video import Clip, VideoError, read_clip, read_frames, write_text
 
 SPLITS = ("train", "validation", "test")
 RELEASES = {"v1": ("", "csv"), "v2": (".webm", "json")}  # suffixes of videos and annotations
@@ -55,7 +55,6 @@ class Item:
 class SomethingSomething(Dataset):
     """One split ("train", "validation", "test") of Something-Something (arXiv 1706.04261).
 
-    An element is `(frames, class_index)`: (T, H, W, 3) uint8 RGB as `read_clip` gives them, square
     An element is `(frames, class_index)`: (T, H, W, 3) uint8 RGB as `read_clip` gives them, square
     with a `size`. With `classes` only items whose template is among them are kept, and the index
     counts in that list; a mapping says which templates each class gathers, see `class_set`.
@@ -408,7 +407,7 @@ def _write(root: str | Path, release: str, name: str, content: Any) -> None:
     else:
         text = json.dumps(content, indent=1, ensure_ascii=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda whole: whole.write_text(text, encoding="utf-8"))
+    write_text(path, text)
 
 
 def main() -> None:
@@ -418,7 +417,7 @@ def main() -> None:
         "short or unlabelled. Exits with 1 where there is any.",
     )
     parser.add_argument("root", type=Path, help="folder of the dataset, either release")
-    parser.add_argument("--classes", choices=("174", "40", "10"), default="174")
+    parser.add_argument("--classes", choices=CLASS_SETS, default="174")
     parser.add_argument("--splits", nargs="+", choices=SPLITS, default=list(SPLITS))
     parser.add_argument("--frames", type=int, default=16, help="of a clip (%(default)s)")
     parser.add_argument("--fps", type=float, default=4.0, help="of a clip (%(default)s)")
@@ -437,7 +436,7 @@ def main() -> None:
     print(report.summary())
     if args.record:
         text = json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n"
-        write_whole(args.record, lambda whole: whole.write_text(text, encoding="utf-8"))
+        write_text(args.record, text)
     raise SystemExit(bool(report.troubles))
 
 

@@ -62,17 +62,14 @@ def summed(numbers: Tensor) -> Tensor:
     return total
 
 
-def alone_first() -> "OneByOne":
+@contextmanager
+def alone_first() -> Iterator[None]:
     """`with alone_first():` process 0 goes through first, so that a download happens once."""
-    return OneByOne()
-
-
-class OneByOne:
-    def __enter__(self) -> None:
-        if rank() > 0:
-            dist.barrier()
-
-    def __exit__(self, *failure: object) -> None:
+    if rank() > 0:
+        dist.barrier()
+    try:
+        yield
+    finally:
         if rank() == 0 and world() > 1:
             dist.barrier()
 

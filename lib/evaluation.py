@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from lib import networks
 from lib.datasets import SPLITS, SomethingSomething
-from lib.labels import REVERSED, class_set
+from lib.labels import CLASS_SETS, REVERSED, class_set
 from lib.training import Fresh, device_of
 from lib.views import Windows
 
@@ -241,7 +241,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, help="folder of Something-Something, or of a cache")
     parser.add_argument("--split", choices=SPLITS, default="test", help="with --data")
-    parser.add_argument("--classes", choices=("174", "40", "10"), default="40", help="with --data")
+    parser.add_argument("--classes", choices=CLASS_SETS, default="40", help="with --data")
     parser.add_argument("--resplit", type=int, metavar="SEED", help="with --data: as in training")
     parser.add_argument(
         "--windows", type=int, default=1, help="with --data: of each clip, averaged (%(default)s)"

@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from lib.footprint import Footprint
-from lib.video import write_video, write_whole
+from lib.video import write_text, write_video, write_whole
 
 FPS = 4.0  # of a clip given as an array
 
@@ -247,7 +247,7 @@ def write_page(
         f"</head>\n<body>\n<h1>{title}</h1>\n"
         f"{html(explanation, selected=selected, versus=versus)}\n</body>\n</html>\n"
     )
-    write_whole(path, lambda whole: whole.write_text(page, encoding="utf-8"))
+    write_text(path, page)
 
 
 def write_numbers(path: Path, explanation: Explanation) -> None:

@@ -31,7 +31,7 @@ from lib.maps import GRADIENT_METHODS, activations_and_logits, maps_of
 from lib.miniature import Drawn
 from lib.occlusion import at_once, centres, occlusion
 from lib.speed import in_form
-from lib.video import write_whole
+from lib.video import write_text
 
 # One stage below the last, where the gradient formulas part ways, by backbone.
 EARLIER = {"efficientnet_lite0": "blocks.5", "resnet50": "layer3"}
@@ -340,7 +340,7 @@ def main() -> None:
     text = json.dumps(figures, indent=1) + "\n"
     print(text)
     if args.record:
-        write_whole(args.record, lambda whole: whole.write_text(text))
+        write_text(args.record, text)
 
 
 def run(args: argparse.Namespace) -> dict:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from lib.video import write_whole
+from lib.video import write_text, write_whole
 
 
 class Journal:
@@ -53,7 +53,7 @@ class Journal:
         if self.folder:
             self.folder.mkdir(parents=True, exist_ok=True)
             text = "".join(json.dumps(line) + "\n" for line in self.lines)
-            write_whole(self.folder / "log.jsonl", lambda whole: whole.write_text(text))
+            write_text(self.folder / "log.jsonl", text)
             self._draw(line)
 
     def epochs(self) -> list[dict]:

@@ -112,6 +112,7 @@ GATHERED = {
 }
 
 CLASSES_10 = list(GATHERED)
+CLASS_SETS = ("174", "40", "10")
 
 _PAIRS = [
     ("Approaching [something] with your camera", "Moving away from [something] with your camera"),
@@ -151,10 +152,10 @@ def class_set(name: str) -> dict[str, list[str]] | None:
     A class always takes the template of its own name as well, as the miniature dataset writes it.
     None for "174": those are all the templates of the dataset, as its labels file lists them.
     """
+    if name not in CLASS_SETS:
+        raise ValueError(f"{name!r} is no set of classes: choose 174, 40 or 10")
     if name == "174":
         return None
-    if name not in ("40", "10"):
-        raise ValueError(f"{name!r} is no set of classes: choose 174, 40 or 10")
     classes = CLASSES_40 if name == "40" else CLASSES_10
     return {label: [label, *GATHERED.get(label, [])] for label in classes}
 

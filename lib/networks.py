@@ -6,7 +6,6 @@ internet. Both are the same code with other arguments.
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lib.inflate import inflate
+from lib.video import write_whole
 
 WEIGHTS = Path(__file__).parent / "weights" / "default.safetensors"
 
@@ -203,11 +203,6 @@ def channels_last(network: nn.Module) -> nn.Module:
     return network
 
 
-def batches(count: int, size: int) -> list[list[int]]:
-    """0, 1, ... count - 1 in lists of `size`, the last of what is left."""
-    return [list(range(i, min(i + size, count))) for i in range(0, count, size)]
-
-
 def save(network: nn.Module, path: Path | str) -> None:
     """Write a network of `build` as safetensors, float16, with what `load` needs to know."""
     path = Path(path)
@@ -217,9 +212,7 @@ def save(network: nn.Module, path: Path | str) -> None:
         for name, x in network.state_dict().items()
     }
     about = {"profile": json.dumps(asdict(network.profile)), "classes": json.dumps(network.classes)}
-    part = path.with_suffix(".part")
-    save_file(half, part, about)
-    os.replace(part, path)
+    write_whole(path, lambda whole: save_file(half, whole, about))
 
 
 def load(path: Path | str = WEIGHTS, output_stride: int = 16) -> nn.Module:

@@ -26,14 +26,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from lib import distributed, networks
 from lib.datasets import SomethingSomething
 from lib.journal import Journal
-from lib.labels import REVERSED, class_set
-from lib.video import write_whole
+from lib.labels import CLASS_SETS, REVERSED, class_set
+from lib.video import write_text
 from lib.views import Views
 
 
@@ -136,11 +136,16 @@ def halves(network: nn.Module, settings: Settings) -> tuple[nn.Module, nn.Module
 def remember(network: nn.Module, dataset: Dataset, settings: Settings) -> list[Features]:
     """A dataset as the stages that are not trained see it, kept in memory, batch by batch."""
     lower, _ = halves(network, settings)
-    batches = loader(dataset, settings, networks.batches(len(dataset), settings.batch))
+    batches = loader(dataset, settings, in_order(dataset, settings.batch))
     return list(features(lower, network, tqdm(batches, "clips, once", leave=False, unit="batch")))
 
 
-def loader(dataset: Dataset, settings: Settings, plan: list[list[int]]) -> DataLoader:
+def in_order(dataset: Dataset, size: int) -> BatchSampler:
+    """The plan of those who want every clip once."""
+    return BatchSampler(range(len(dataset)), size, drop_last=False)
+
+
+def loader(dataset: Dataset, settings: Settings, plan: Iterable[list[int]]) -> DataLoader:
     """The clips of each batch of a plan, read by worker processes."""
     return DataLoader(
         dataset,
@@ -456,8 +461,7 @@ def shared_out(network: nn.Module, lower: nn.Module, validation, settings: Setti
         kept = remember(network, mine, settings)
         return lambda: kept
     size = max(1, settings.batch // (distributed.world() * settings.accumulate))
-    plan = networks.batches(len(mine), size)
-    return lambda: features(lower, network, loader(mine, settings, plan))
+    return lambda: features(lower, network, loader(mine, settings, in_order(mine, size)))
 
 
 @torch.no_grad()
@@ -478,19 +482,22 @@ def comparable(settings: Settings) -> dict:
     return {name: value for name, value in asdict(settings).items() if name not in free}
 
 
-def clips_for(args: argparse.Namespace, size: int, settings: Settings) -> tuple[Dataset, Dataset]:
-    """Training and validation clips: of a dataset, or drawn."""
+def clips_for(
+    args: argparse.Namespace, size: int, settings: Settings
+) -> tuple[Dataset, Dataset, list[str]]:
+    """Training and validation clips, of a dataset or drawn, and their classes."""
     if args.data is None:
         from lib.miniature import CLASSES
 
         validation = Fresh("validation", 8 * len(CLASSES), 1000 + args.seed, size)
-        return Fresh("train", args.clips, 1000 + args.seed, size), validation
+        return Fresh("train", args.clips, 1000 + args.seed, size), validation, CLASSES
     wanted = dict(classes=class_set(args.classes), size=size, resplit=args.resplit)
     train, validation = (
         SomethingSomething(args.data, split, frames=16, **wanted)
         for split in ("train", "validation")
     )
-    return Views(train, settings.seed, args.smallest, not args.no_mirror), validation
+    views = Views(train, settings.seed, args.smallest, not args.no_mirror)
+    return views, validation, validation.classes
 
 
 def parser() -> argparse.ArgumentParser:
@@ -504,7 +511,7 @@ def parser() -> argparse.ArgumentParser:
     add("--profile", choices=networks.PROFILES, default="default")
     add("--start", choices=STARTS, help="scratch, or ImageNet's weights inflated by mean or centre")
     add("--data", type=Path, help="folder of Something-Something, either release, or a cache of it")
-    add("--classes", choices=("174", "40", "10"), default="40")
+    add("--classes", choices=CLASS_SETS, default="40")
     add("--resplit", type=int, metavar="SEED", help="deal the videos out anew, 8:1:1")
     add("--smallest", type=float, default=0.8, help="crop, as a share of the frame (%(default)s)")
     add("--no-mirror", action="store_true", help="no horizontal flips")
@@ -549,8 +556,7 @@ def run(args: argparse.Namespace, settings: Settings, device: torch.device) -> N
     if args.start:
         imagenet, init = STARTS[args.start]
         profile = replace(profile, init=init)
-    train_clips, validation = clips_for(args, profile.size, settings)
-    classes = validation.classes if args.data else drawn_classes()
+    train_clips, validation, classes = clips_for(args, profile.size, settings)
     torch.manual_seed(settings.seed)  # the new head is the same in every process
     with distributed.alone_first():
         network = networks.build(profile, classes, imagenet=imagenet)
@@ -582,14 +588,8 @@ def run(args: argparse.Namespace, settings: Settings, device: torch.device) -> N
     if args.data is None:
         record["clips_drawn"] = settings.epochs * args.clips + args.finish
     path = weights.with_suffix(".json")
-    write_whole(path, lambda whole: whole.write_text(json.dumps(record, indent=1) + "\n"))
+    write_text(path, json.dumps(record, indent=1) + "\n")
     print(f"wrote {weights} and {path}")
-
-
-def drawn_classes() -> list[str]:
-    from lib.miniature import CLASSES
-
-    return CLASSES
 
 
 def versions() -> dict[str, str]:

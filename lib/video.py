@@ -422,6 +422,11 @@ def _write_gif(path: Path, frames: np.ndarray, fps: float) -> None:
     images[0].save(path, save_all=True, append_images=images[1:], duration=durations, loop=0)
 
 
+def write_text(path: Path, text: str) -> None:
+    """`write_whole` of a text."""
+    write_whole(path, lambda whole: whole.write_text(text, encoding="utf-8"))
+
+
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """The whole file or none; VideoError where it cannot be written."""
     whole = path.with_name(f".{path.stem}-{uuid4().hex[:8]}{path.suffix}")

@@ -1,6 +1,6 @@
 """What an epoch shows of a dataset: each clip from somewhere, as a random square, now and then
-mirrored. All of it follows from the seed, the epoch and the clip's place, so a run
-that was stopped sees the same again, however many processes share the work.
+mirrored. All of it follows from the seed, the epoch and the clip's place, so a run that was stopped
+sees the same again, however many processes share the work.
 """
 
 from dataclasses import dataclass

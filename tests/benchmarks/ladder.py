@@ -12,16 +12,18 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from lib import networks, training
 from lib.inflate import macs
 from lib.maps import class_maps
-from lib.training import Settings
+from lib.training import Features, Settings
 
 CLASSES = [str(i) for i in range(40)]
 #: Published dense bfloat16 operations a second, by a part of the device's name.
@@ -63,6 +65,14 @@ def seconds(call: Callable[[], object], device: torch.device, rounds: int) -> fl
     return float(np.median(spent))
 
 
+def ready(network: nn.Module, settings: Settings) -> Callable[[list[Features]], object]:
+    """What makes an update of the network from the parts of a batch."""
+    called = training.prepare(network, settings)
+    training.training_mode(network, settings)
+    optimizer, schedule = training.optimize(called, settings, 10**6)
+    return lambda batch: training.step(called, batch, optimizer, schedule, settings)
+
+
 def climb(name: str, device: torch.device, args: argparse.Namespace) -> list[dict]:
     """Training clips per second of each rung, with the share of the device's peak."""
     profile_ = networks.PROFILES[name]
@@ -73,16 +83,13 @@ def climb(name: str, device: torch.device, args: argparse.Namespace) -> list[dic
         torch.manual_seed(0)
         network = networks.build(name, CLASSES, imagenet=False).to(device)
         work = 6 * macs(network, 1, *shape)  # 2 operations each, forward once and backward twice
-        called = training.prepare(network, settings)
-        training.training_mode(network, settings)
-        optimizer, schedule = training.optimize(called, settings, 10**6)
+        update = ready(network, settings)
         x = torch.rand(settings.batch, *shape, device=device)
         y = torch.arange(settings.batch, device=device) % 40
         parts = [(x[p], y[p]) for p in training.parts(settings.batch, settings)]
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        update = lambda: training.step(called, parts, optimizer, schedule, settings)  # noqa: E731, B023
-        rate = settings.batch / seconds(update, device, args.rounds)
+        rate = settings.batch / seconds(partial(update, parts), device, args.rounds)
         row = dict(rung=rung, batch=settings.batch, clips_per_second=float(f"{rate:.3g}"))
         if device.type == "cuda":
             row["gigabytes"] = round(torch.cuda.max_memory_allocated() / 1e9, 1)
@@ -112,17 +119,14 @@ def kinds(name: str, device: torch.device, args: argparse.Namespace) -> list[dic
     """Where the time of an update goes: the share of each kind of operation, the largest first."""
     settings = list(rungs(device, args.batch, args.most).values())[-2]
     settings = replace(settings, compile=False)  # a compiled graph hides the operations' names
-    network = networks.build(name, CLASSES, imagenet=False).to(device)
-    called = training.prepare(network, settings)
-    training.training_mode(network, settings)
-    optimizer, schedule = training.optimize(called, settings, 10**6)
-    size = args.size or network.profile.size
+    update = ready(networks.build(name, CLASSES, imagenet=False).to(device), settings)
+    size = args.size or networks.PROFILES[name].size
     x = torch.rand(args.batch, 3, args.frames, size, size, device=device)
     batch = [(x, torch.arange(args.batch, device=device) % 40)]
-    training.step(called, batch, optimizer, schedule, settings)
+    update(batch)
     watched = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
     with profile(activities=watched) as measured:
-        training.step(called, batch, optimizer, schedule, settings)
+        update(batch)
     attribute = f"self_{'device' if device.type == 'cuda' else 'cpu'}_time_total"
     spent = {event.key: getattr(event, attribute) for event in measured.key_averages()}
     total = sum(spent.values())
