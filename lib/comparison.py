@@ -18,10 +18,11 @@ import torch
 from torch.utils.data import Subset
 from tqdm import tqdm
 
-from lib import networks, training
-from lib.miniature import CLASSES
+from lib import batches, networks, training
+from lib.batches import Features
+from lib.miniature import CLASSES, Fresh
 from lib.networks import PROFILES, Profile
-from lib.training import Features, Fresh, Settings
+from lib.recipes import Settings
 from lib.video import write_text
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -59,7 +60,7 @@ def seen(clips: int, tests: int, size: int, settings: Settings) -> tuple[list[Fe
     network = networks.build(STARTS[0].profile(size), CLASSES).to(DEVICE)
     splits = ("train", clips, 500 + settings.seed), ("test", tests, 500)
     return tuple(
-        training.remember(network, Subset(Fresh(split, n, seed, size), range(n)), settings)
+        batches.remember(network, Subset(Fresh(split, n, seed, size), range(n)), settings)
         for split, n, seed in splits
     )
 

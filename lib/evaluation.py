@@ -23,7 +23,8 @@ from tqdm import tqdm
 from lib import networks
 from lib.datasets import SPLITS, SomethingSomething
 from lib.labels import CLASS_SETS, REVERSED, class_set
-from lib.training import Fresh, device_of
+from lib.miniature import Fresh
+from lib.networks import device_of
 from lib.views import Windows
 
 ORDERS = ("forward", "reversed", "shuffled", "still")

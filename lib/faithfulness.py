@@ -224,7 +224,7 @@ def truth(network: nn.Module, indices: Sequence[int], seed: int) -> Iterator[lis
 
 def costly(network: nn.Module, indices: Sequence[int], seed: int) -> Iterator[list[Row]]:
     """Deletion and insertion for all maps that differ, and the marks of occlusion."""
-    device = training.device_of(network)
+    device = networks.device_of(network)
     exact = in_form(network, torch.float32, channels_last=True)
     dtype = torch.bfloat16 if networks.fast_bfloat16(device) else torch.float32
     quick = in_form(network, dtype, channels_last=True)  # good enough for a probability
@@ -246,7 +246,7 @@ def drawings(
     clips = Drawings(indices, seed, network.preprocess.size)
     stream = DataLoader(clips, batch_size=None, num_workers=1)
     for i, drawn in zip(indices, stream):
-        yield i, drawn, network.preprocess(drawn.frames).to(training.device_of(network))
+        yield i, drawn, network.preprocess(drawn.frames).to(networks.device_of(network))
 
 
 # --- figures --------------------------------------------------------------------------------------

@@ -120,21 +120,22 @@ def steady(network: nn.Module) -> Iterator[list]:
 
     Hooks are taken away and every module's mode and parameter's flag put back, whatever happens.
     """
-    modes = [(module, module.training) for module in network.modules()]
-    flags = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    training = [module for module in network.modules() if module.training]
+    asking = [parameter for parameter in network.parameters() if parameter.requires_grad]
     handles: list = []
     try:
-        network.eval()
-        for parameter, _ in flags:
+        if training:
+            network.eval()
+        for parameter in asking:
             parameter.requires_grad_(False)
         yield handles
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in modes:
-            module.training = mode
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
+        for module in training:
+            module.training = True
+        for parameter in asking:
+            parameter.requires_grad_(True)
 
 
 # --- one pass -------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lib.explanation import ExplainError, nearest
 from lib.geometry import steady
+from lib.inflate import Framewise
 
 Reshape = Callable[[Tensor], Tensor]
 Progress = Callable[[Sequence], Iterable]
@@ -57,6 +58,7 @@ def activations_and_logits(
     token_sizes = {
         module.normalized_shape for module in targets.values() if isinstance(module, nn.LayerNorm)
     }
+    single_frames = tuple(f"{n}." for n, m in targets.items() if isinstance(m, Framewise))
     found: dict = {"head": None}
 
     def remember(name: str):
@@ -100,7 +102,9 @@ def activations_and_logits(
         for name, module in targets.items():
             if isinstance(module, nn.Linear):
                 handles.append(module.register_forward_hook(remember_head))
-            if name == layer or (layer is None and name and not isinstance(module, nn.Linear)):
+            elif layer is None and name and not name.startswith(single_frames):
+                handles.append(module.register_forward_hook(remember(name)))
+            if name == layer:
                 handles.append(module.register_forward_hook(remember(name)))
         logits = network(inputs.clone() if inputs.is_inference() else inputs)
     if not isinstance(logits, Tensor) or logits.ndim != 2:
@@ -290,7 +294,7 @@ def weighted_sum(activations: Tensor, weights: Tensor) -> Tensor:
 
 
 def _is_volume(output) -> bool:
-    return isinstance(output, Tensor) and output.ndim == 5 and output[0, 0, 0].numel() > 1
+    return isinstance(output, Tensor) and output.ndim == 5 and output.shape[3:].numel() > 1
 
 
 def _shape(output) -> str:

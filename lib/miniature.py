@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFilter
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from lib import actions, scenes
@@ -159,6 +160,39 @@ def draw(
         (start, start + length),
         scene.camera_moves,
     )
+
+
+class Fresh(Dataset):
+    """Miniature clips drawn in memory, never the same twice: `clips` of them for each epoch.
+
+    Items are (frames (16, size, size, 3) uint8, class index). `scenery`: as in `draw`.
+    """
+
+    def __init__(
+        self,
+        split: str,
+        clips: int,
+        seed: int = 0,
+        size: int = 128,
+        first: int = 0,
+        scenery: str | None = None,
+    ):
+        self.split, self.clips, self.seed, self.size, self.first = split, clips, seed, size, first
+        self.scenery = scenery
+
+    def __len__(self) -> int:
+        return self.clips
+
+    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
+        times = np.arange(16) / 4
+        drawn = draw(self.split, self.first + i, self.seed, times, self.size, scenery=self.scenery)
+        return drawn.frames, drawn.class_index
+
+    def epoch(self, number: int) -> "Fresh":
+        """The next clips in the endless row."""
+        return Fresh(
+            self.split, self.clips, self.seed, self.size, number * self.clips, self.scenery
+        )
 
 
 def lighting(rng: np.random.Generator, size: tuple[int, int]):

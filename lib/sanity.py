@@ -17,10 +17,11 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from lib import labels, networks, training
+from lib import batches, labels, networks, training
 from lib.faithfulness import YARDSTICK, Heat, Row, by_gradient, controls, drawings, marks
 from lib.labels import REVERSED
-from lib.training import Fresh, Settings
+from lib.miniature import Fresh
+from lib.recipes import Settings
 
 SHIFT = 16  # pixels, one cell of the default network
 CLIPS, EPOCHS = 320, 10  # of the training on random labels
@@ -148,10 +149,10 @@ def on_random_labels(network: nn.Module, seed: int, folder: Path) -> tuple[nn.Mo
     """A network of the same make that learned `CLIPS` clips with shuffled labels by heart, and its
     last epoch's record. A run that was stopped goes on from `folder`."""
     torch.manual_seed(seed)
-    coarse = networks.build(network.profile, network.classes).to(training.device_of(network))
+    coarse = networks.build(network.profile, network.classes).to(networks.device_of(network))
     settings = Settings(epochs=EPOCHS, reverse=False, label_smoothing=0.0, weight_decay=0.0)
     clips = Fresh("train", CLIPS, seed, network.preprocess.size)
-    kept = training.remember(coarse, clips, settings)
+    kept = batches.remember(coarse, clips, settings)
     rng = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(clips), generator=rng)
     random = torch.cat([y for _, y in kept])[order.to(kept[0][1].device)]

@@ -3,9 +3,6 @@
 Only what sees more than one frame at a time is trained when there is no GPU: the lower stages keep
 their ImageNet weights, see each frame once, and their output is what the upper stages learn from.
 On a GPU the whole network is trained in bfloat16, by the same loop, on one or several.
-
-What an update learns from follows from the seed, the epoch and its number alone. So a run that was
-stopped ends as one that was not, and several processes learn what one would.
 """
 
 import argparse
@@ -20,196 +17,25 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Subset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from lib import distributed, networks
+from lib import batches, distributed, networks
+from lib.batches import Features
 from lib.datasets import SomethingSomething
 from lib.journal import Journal
-from lib.labels import CLASS_SETS, REVERSED, class_set
+from lib.labels import CLASS_SETS, class_set
+from lib.networks import device_of
+from lib.recipes import RECIPES, STARTS, Settings, comparable
 from lib.video import write_text
 from lib.views import Views
 
-
-@dataclass(frozen=True)
-class Settings:
-    """What a run depends on, besides its clips."""
-
-    epochs: int = 5
-    batch: int = 16  # clips of one update, over all processes
-    accumulate: int = 1  # ... which go through the network in so many parts, to save memory
-    lr: float = 1e-3  # the highest: it rises for `warmup` of the run, then falls as a cosine
-    warmup: float = 0.2
-    optimizer: str = "adamw"  # or "sgd", with momentum 0.9
-    weight_decay: float = 0.02
-    label_smoothing: float = 0.1
-    whole: bool = False  # train every stage, not only the upper ones
-    frozen_norms: bool = False  # keep ImageNet's batch statistics: for very small parts
-    reverse: bool = True  # a clip played backwards is one more example, of the opposite class
-    frames: int = 16  # 1: the single-frame baseline
-    bfloat16: bool = True  # on a GPU; the weights stay float32
-    channels_last: bool = True
-    compile: bool = False
-    recompute: bool = False  # a block's activations, instead of keeping them: slower, less memory
-    workers: int = 2
-    seed: int = 0
-
-
-RECIPES = {
-    "default": Settings(epochs=12),
-    "paper": Settings(
-        epochs=30, batch=64, lr=0.02, warmup=0.1, optimizer="sgd", weight_decay=1e-4, whole=True,
-        reverse=False, compile=True, workers=8,
-    ),
-}  # fmt: skip
-STARTS = {"scratch": (False, "centre"), "mean": (True, "mean"), "centre": (True, "centre")}
-STILLS = 4  # frames of a clip that the single-frame baseline learns from, each by itself
 EVERY = 100  # updates from one checkpoint, and one line of the log, to the next
-Features = tuple[Tensor, Tensor]  # (N, C, T, h, w) float16, labels (N,)
-
-
-class Fresh(Dataset):
-    """Miniature clips drawn in memory, never the same twice: `clips` of them for each epoch.
-
-    Items are (frames (16, size, size, 3) uint8, class index). `scenery`: as in `miniature.draw`.
-    """
-
-    def __init__(
-        self,
-        split: str,
-        clips: int,
-        seed: int = 0,
-        size: int = 128,
-        first: int = 0,
-        scenery: str | None = None,
-    ):
-        self.split, self.clips, self.seed, self.size, self.first = split, clips, seed, size, first
-        self.scenery = scenery
-
-    def __len__(self) -> int:
-        return self.clips
-
-    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        from lib import miniature
-
-        times = np.arange(16) / 4
-        drawn = miniature.draw(
-            self.split, self.first + i, self.seed, times, self.size, scenery=self.scenery
-        )
-        return drawn.frames, drawn.class_index
-
-    def epoch(self, number: int) -> "Fresh":
-        """The next clips in the endless row."""
-        return Fresh(
-            self.split, self.clips, self.seed, self.size, number * self.clips, self.scenery
-        )
-
-
-def device_of(network: nn.Module) -> torch.device:
-    return next(network.parameters()).device
-
-
-@torch.no_grad()
-def features(
-    lower: nn.Module, network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]
-) -> Iterator[Features]:
-    """What the lower stages make of each batch (frames (N, T, S, S, 3) uint8, labels (N,))."""
-    device = device_of(network)
-    for frames, labels in batches:
-        x = network.preprocess(frames, device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=networks.fast_bfloat16(device)):
-            x = lower(x)
-        yield x.half(), labels.to(device, non_blocking=True)
-
-
-def halves(network: nn.Module, settings: Settings) -> tuple[nn.Module, nn.Module]:
-    """What stays as it is, and what is trained."""
-    return (nn.Identity(), network) if settings.whole else networks.stages(network.eval())
-
-
-def remember(network: nn.Module, dataset: Dataset, settings: Settings) -> list[Features]:
-    """A dataset as the stages that are not trained see it, kept in memory, batch by batch."""
-    lower, _ = halves(network, settings)
-    batches = loader(dataset, settings, in_order(dataset, settings.batch))
-    return list(features(lower, network, tqdm(batches, "clips, once", leave=False, unit="batch")))
-
-
-def in_order(dataset: Dataset, size: int) -> BatchSampler:
-    """The plan of those who want every clip once."""
-    return BatchSampler(range(len(dataset)), size, drop_last=False)
-
-
-def loader(dataset: Dataset, settings: Settings, plan: Iterable[list[int]]) -> DataLoader:
-    """The clips of each batch of a plan, read by worker processes."""
-    return DataLoader(
-        dataset,
-        batch_sampler=plan,
-        num_workers=settings.workers,
-        pin_memory=torch.cuda.is_available(),
-    )
-
-
-def opposite(classes: list[str]) -> Tensor:
-    """For each class, the index of what it shows when played backwards, or -1."""
-    pairs = [REVERSED.get(name) for name in classes]
-    return torch.tensor([classes.index(name) if name in classes else -1 for name in pairs])
-
-
-def seeded(*numbers: int) -> torch.Generator:
-    """Randomness that follows from some numbers."""
-    (state,) = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
-
-
-def updates(clips: int, settings: Settings, epoch: int) -> list[list[int]]:
-    """The clips of each update of an epoch, in an order that is new every time.
-
-    The last update may be smaller; it is filled up from the first one, as far as is needed for all
-    processes and parts to have equally many.
-    """
-    order = torch.randperm(clips, generator=seeded(settings.seed, epoch)).tolist()
-    chunks = [order[i : i + settings.batch] for i in range(0, clips, settings.batch)]
-    short = -len(chunks[-1]) % (distributed.world() * settings.accumulate)
-    chunks[-1] += (order * (short // clips + 1))[:short]
-    return chunks
-
-
-def parts(clips: int, settings: Settings) -> list[range]:
-    """Which places of an update are this process's, part by part."""
-    mine = range(clips)[distributed.rank() :: distributed.world()]
-    return [mine[i :: settings.accumulate] for i in range(settings.accumulate)]
-
-
-def examples(
-    x: Tensor,
-    y: Tensor,
-    settings: Settings,
-    backwards: Tensor,
-    rng: torch.Generator,
-    places: range | None = None,
-    clips: int = 0,
-) -> tuple[Tensor, Tensor]:
-    """What one part learns from: some of its clips reversed, or single frames of them.
-
-    Chance is drawn for all `clips` of the update, of which these are in certain `places`.
-    """
-    places = places or range(len(x))
-    clips = clips or len(x)
-    if settings.frames == 1:
-        pick = torch.randint(x.shape[2], (STILLS, clips), generator=rng)[:, places].flatten()
-        clip = torch.arange(len(x)).repeat(STILLS)
-        return x[clip, :, pick].unsqueeze(2), y.repeat(STILLS)  # (STILLS * N, C, 1, h, w)
-    if settings.reverse:
-        turned = (torch.rand(clips, generator=rng)[places] < 0.5).to(x.device) & (backwards[y] >= 0)
-        x = torch.where(turned.view(-1, 1, 1, 1, 1), x.flip(2), x)
-        y = torch.where(turned, backwards[y], y)
-    return x, y
 
 
 def forward(network: nn.Module, x: Tensor, settings: Settings) -> Tensor:
@@ -281,7 +107,7 @@ def train(
     network: nn.Module,
     training: Dataset | list[Features],
     validation: Dataset | list[Features],
-    settings: Settings = Settings(),
+    settings: Settings,
     folder: Path | str | None = None,
 ) -> list[dict]:
     """Train in place; returns one record per epoch: epoch, loss, top1, val_top1, seconds.
@@ -321,19 +147,19 @@ class Run:
                              "of processes times accumulate")  # fmt: skip
         self.network, self.settings, self.folder = network, settings, folder
         self.device, self.first = device_of(network), distributed.rank() == 0
-        self.lower, self.upper = halves(network, settings)
+        self.lower, self.upper = batches.halves(network, settings)
         for p in self.lower.parameters():
             p.requires_grad_(False)
         if not isinstance(training, list) and not hasattr(training, "epoch") and not settings.whole:
-            training = remember(network, training, settings)
+            training = batches.remember(network, training, settings)
         if isinstance(training, list):
             training = tuple(torch.cat(kept) for kept in zip(*training))
         self.training = training
         self.clips = len(training[1] if isinstance(training, tuple) else training)
-        self.held = shared_out(network, self.lower, validation, settings)
-        self.backwards = opposite(network.classes).to(self.device)
+        self.held = batches.shared_out(network, self.lower, validation, settings)
+        self.backwards = batches.opposite(network.classes).to(self.device)
         self.called = prepare(self.upper, settings)
-        self.length = len(updates(self.clips, settings, 0))  # of an epoch
+        self.length = len(batches.updates(self.clips, settings, 0))  # of an epoch
         steps = settings.epochs * self.length
         self.optimizer, self.scheduler = optimize(self.called, settings, steps)
         self.journal = Journal(folder, comparable(settings))
@@ -357,15 +183,16 @@ class Run:
     def one_epoch(self) -> None:
         """All updates of an epoch that are still to be done."""
         epoch, done = self.progress.epoch, self.progress.update
-        plan = updates(self.clips, self.settings, epoch)
-        stream = read(self.training, self.lower, self.network, self.settings, epoch, plan[done:])
+        plan = batches.updates(self.clips, self.settings, epoch)
+        todo = plan[done:]
+        stream = batches.read(self.training, self.lower, self.network, self.settings, epoch, todo)
         bar = tqdm(
             total=sum(map(len, plan)), initial=sum(map(len, plan[:done])), unit="clip",
             desc=f"epoch {epoch + 1}/{self.settings.epochs}", leave=False, disable=not self.first,
         )  # fmt: skip
         training_mode(self.upper, self.settings)
         window, begun = torch.zeros(3, device=self.device, dtype=torch.float64), time.time()
-        for number, chunk in enumerate(plan[done:], start=done + 1):
+        for number, chunk in enumerate(todo, start=done + 1):
             window += self.update(stream, number, len(chunk))
             bar.update(len(chunk))
             if number % EVERY == 0 or number == len(plan):
@@ -378,10 +205,12 @@ class Run:
     def update(self, stream: Iterator[Features], number: int, clips: int) -> Tensor:
         """One step, with the chance that belongs to it."""
         chance = (self.settings.seed, self.progress.epoch, number)
-        torch.manual_seed(seeded(*chance, distributed.rank()).initial_seed())  # for dropout
+        torch.manual_seed(batches.seeded(*chance, distributed.rank()).initial_seed())  # for dropout
         batch = [
-            examples(*next(stream), self.settings, self.backwards, seeded(*chance), places, clips)
-            for places in parts(clips, self.settings)
+            batches.examples(
+                *next(stream), self.settings, self.backwards, batches.seeded(*chance), places, clips
+            )
+            for places in batches.parts(clips, self.settings)
         ]
         return step(self.called, batch, self.optimizer, self.scheduler, self.settings)
 
@@ -428,42 +257,6 @@ class Run:
             tqdm.write(json.dumps(record))
 
 
-def read(
-    training: Dataset | Features,
-    lower: nn.Module,
-    network: nn.Module,
-    settings: Settings,
-    epoch: int,
-    chunks: list[list[int]],
-) -> Iterator[Features]:
-    """This process's parts of each update: of what is kept in memory, or read as it is needed."""
-    plan = [
-        [chunk[place] for place in places]
-        for chunk in chunks
-        for places in parts(len(chunk), settings)
-    ]
-    if isinstance(training, tuple):
-        x, y = training
-        return ((x[picked], y[picked]) for picked in plan)
-    clips = training.epoch(epoch) if hasattr(training, "epoch") else training
-    return features(lower, network, loader(clips, settings, plan))
-
-
-def shared_out(network: nn.Module, lower: nn.Module, validation, settings: Settings):
-    """A function that gives this process's share of the validation clips, each clip in one share:
-    kept in memory where the lower stages need to see it only once, else read anew each time."""
-    if isinstance(validation, list):
-        mine = validation[distributed.rank() :: distributed.world()]
-        return lambda: mine
-    places = range(distributed.rank(), len(validation), distributed.world())
-    mine = Subset(validation, places)
-    if not settings.whole:
-        kept = remember(network, mine, settings)
-        return lambda: kept
-    size = max(1, settings.batch // (distributed.world() * settings.accumulate))
-    return lambda: features(lower, network, loader(mine, settings, in_order(mine, size)))
-
-
 @torch.no_grad()
 def top1(upper: nn.Module, held: Iterable[Features], settings: Settings) -> float:
     """Share of the clips whose highest logit is their label's, over all processes."""
@@ -476,18 +269,12 @@ def top1(upper: nn.Module, held: Iterable[Features], settings: Settings) -> floa
     return right / seen
 
 
-def comparable(settings: Settings) -> dict:
-    """What must be the same for a run to go on: how fast it is computed may change."""
-    free = ("workers", "compile", "recompute", "channels_last")
-    return {name: value for name, value in asdict(settings).items() if name not in free}
-
-
 def clips_for(
     args: argparse.Namespace, size: int, settings: Settings
 ) -> tuple[Dataset, Dataset, list[str]]:
     """Training and validation clips, of a dataset or drawn, and their classes."""
     if args.data is None:
-        from lib.miniature import CLASSES
+        from lib.miniature import CLASSES, Fresh
 
         validation = Fresh("validation", 8 * len(CLASSES), 1000 + args.seed, size)
         return Fresh("train", args.clips, 1000 + args.seed, size), validation, CLASSES
@@ -565,6 +352,8 @@ def run(args: argparse.Namespace, settings: Settings, device: torch.device) -> N
     log = train(network, train_clips, validation, settings, folder)
     finish = []
     if args.finish and args.data is None:  # at the resolution of `networks.load`: dear, so little
+        from lib.miniature import Fresh
+
         network = networks.at_stride(network, 16)
         last = replace(settings, epochs=1, lr=settings.lr / 4)
         fresh = Fresh("train", args.finish, 2000 + settings.seed, profile.size)

@@ -10,8 +10,8 @@ from lib import evaluation, networks
 from lib.datasets import Item, write_annotations
 from lib.evaluation import Results, reorder
 from lib.labels import CLASSES_10
+from lib.miniature import Fresh
 from lib.networks import Profile
-from lib.training import Fresh
 from lib.video import write_video
 
 CLASSES = ["Opening [something]", "Closing [something]", "Dropping [something]"]

@@ -97,6 +97,19 @@ def test_framewise_is_the_2d_module_on_each_frame():
         assert torch.allclose(y[:, :, t], conv(x[:, :, t]), atol=1e-6)
 
 
+def test_framewise_gives_the_same_in_groups_which_evaluation_makes_of_a_row_of_layers():
+    calls = []
+    norm = nn.BatchNorm2d(3)
+    norm.register_forward_pre_hook(lambda module, given: calls.append(len(given[0])))
+    row, alone, x = Framewise(nn.Sequential(norm)), Framewise(norm), torch.randn(3, 3, 7, 2, 2)
+    row.train()(x)
+    assert calls == [21]  # all count for the batch's mean
+    whole = alone.eval()(x)
+    assert calls[1:] == [21]
+    assert torch.equal(row.eval()(x), whole)
+    assert calls[2:] == [8, 8, 5]
+
+
 def test_leaves_the_2d_network_alone(lite0):
     before = {name: x.clone() for name, x in lite0.state_dict().items()}
     grown = inflate(lite0)

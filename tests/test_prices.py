@@ -41,7 +41,9 @@ def test_ratios_and_aims_by_hand():
     rows = {name: dict(seconds=1.0, megabytes=100.0) for name in prices.CANDIDATES}
     rows["pytorch-grad-cam"] = dict(seconds=2.9, megabytes=2000.0)
     rows[f"cam, all {prices.ALL} classes"] = dict(seconds=1.04, megabytes=150.0)
-    found = prices.aims(rows, [dict(chosen=False, speed_up=1.0), dict(chosen=True, speed_up=5.0)])
+    plain = dict(chosen=False, seconds=1.5, speed_up=1.0)
+    quick = dict(chosen=True, seconds=0.25, speed_up=6.0)
+    found = prices.aims(rows, [plain, quick], most=7.0)
     found = {row["ratio"]: (round(row["value"], 3), row["met"]) for row in found}
     assert found["all classes / forward alone"] == (1.04, True)
     assert found["captum x 40 / all classes"] == (38.462, True)
@@ -50,4 +52,12 @@ def test_ratios_and_aims_by_hand():
     assert found["memory: cam / captum"] == (1.0, True)
     assert found["memory: cam, all 40 classes / captum"] == (1.5, False)
     assert found["memory: gradcam / pytorch-grad-cam"] == (0.05, True)
-    assert found["fastest honest forward: speed-up"] == (5.0, True)
+    assert found["fastest form: speed-up"] == (6.0, True)
+    assert found["pytorch-grad-cam / fastest form"] == (11.6, False)
+    assert found["the most this processor allows"] == (7.0, None)
+
+
+def test_peak_counts_the_operations_of_the_convolution(monkeypatch):
+    monkeypatch.setattr(prices.time, "perf_counter", iter(range(10)).__next__)  # a second each
+    operations = 2 * 512 * 512 * 27 * 16 * 14 * 14
+    assert prices.peak(torch.float32, times=2) == operations

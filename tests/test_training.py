@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from lib import journal, networks, training
+from lib import batches, journal, miniature, networks, training
 from lib.datasets import Item, write_annotations
 from lib.journal import Journal
 from lib.labels import CLASSES_10
-from lib.training import Settings
+from lib.recipes import Settings
 from lib.video import write_video
 
 CLASSES = ["Moving [something] from left to right", "Moving [something] from right to left"]
@@ -94,7 +94,7 @@ def test_refuses_a_checkpoint_of_other_settings(tmp_path):
 def test_reversal_turns_the_clip_and_its_label():
     x = torch.arange(6.0).view(1, 1, 6, 1, 1).repeat(40, 1, 1, 1, 1)
     y, rng = torch.zeros(40, dtype=torch.long), torch.Generator().manual_seed(0)
-    turned, labels = training.examples(x, y, settings(), training.opposite(CLASSES), rng)
+    turned, labels = batches.examples(x, y, settings(), batches.opposite(CLASSES), rng)
     assert 5 < labels.sum() < 35
     for clip, label in zip(turned, labels):
         order = [0, 1, 2, 3, 4, 5] if label == 0 else [5, 4, 3, 2, 1, 0]
@@ -104,17 +104,17 @@ def test_reversal_turns_the_clip_and_its_label():
 def test_the_baseline_sees_single_frames():
     x = torch.arange(12.0).view(2, 1, 6, 1, 1)  # clip 0 holds 0..5, clip 1 holds 6..11
     y, rng = torch.tensor([0, 1]), torch.Generator().manual_seed(0)
-    stills, labels = training.examples(x, y, settings(frames=1), training.opposite(CLASSES), rng)
-    assert stills.shape == (2 * training.STILLS, 1, 1, 1, 1)
+    stills, labels = batches.examples(x, y, settings(frames=1), batches.opposite(CLASSES), rng)
+    assert stills.shape == (2 * batches.STILLS, 1, 1, 1, 1)
     assert torch.equal(stills.flatten() >= 6, labels == 1)
 
 
 def test_classes_without_a_reversal_are_not_turned():
     names = [*CLASSES, "Dropping [something]"]
-    assert training.opposite(names).tolist() == [1, 0, -1]
+    assert batches.opposite(names).tolist() == [1, 0, -1]
     x = torch.arange(6.0).view(1, 1, 6, 1, 1).repeat(20, 1, 1, 1, 1)
     y, rng = torch.full((20,), 2), torch.Generator().manual_seed(0)
-    kept, labels = training.examples(x, y, settings(), training.opposite(names), rng)
+    kept, labels = batches.examples(x, y, settings(), batches.opposite(names), rng)
     assert torch.equal(kept, x) and torch.equal(labels, y)
 
 
@@ -138,7 +138,7 @@ def test_the_whole_network_can_be_trained():
 
 
 def test_fresh_clips_are_never_the_same_twice():
-    fresh = training.Fresh("train", 40, seed=0)
+    fresh = miniature.Fresh("train", 40, seed=0)
     one, two = fresh.epoch(0)[3], fresh.epoch(1)[3]
     assert one[1] == two[1] and not np.array_equal(one[0], two[0])
     assert one[0].shape == (16, 128, 128, 3)
@@ -147,7 +147,7 @@ def test_fresh_clips_are_never_the_same_twice():
 
 
 def test_remembered_clips_train_the_same_network():
-    kept = training.remember(network(), Bars(16, 0), settings())
+    kept = batches.remember(network(), Bars(16, 0), settings())
     a, b = network(), network()
     training.train(a, kept, Bars(8, 1), settings(epochs=1))
     training.train(b, Bars(16, 0), Bars(8, 1), settings(epochs=1))
@@ -176,7 +176,7 @@ def test_parts_of_a_batch_add_up_to_it():
         called = training.prepare(trained, chosen)
         training.training_mode(trained, chosen)
         optimizer, scheduler = training.optimize(called, replace(chosen, optimizer="sgd"), 10)
-        batch = [(x[p], y[p]) for p in training.parts(4, chosen)]
+        batch = [(x[p], y[p]) for p in batches.parts(4, chosen)]
         training.step(called, batch, optimizer, scheduler, chosen)
         found[name] = {k: p.grad for k, p in trained.named_parameters()}
     for name in "parts", "again":
@@ -201,13 +201,13 @@ def test_recomputing_keeps_less():
 
 def test_every_clip_once_in_an_epoch_and_in_another_order_in_the_next():
     chosen = settings(batch=8)
-    one, two = training.updates(20, chosen, 0), training.updates(20, chosen, 1)
+    one, two = batches.updates(20, chosen, 0), batches.updates(20, chosen, 1)
     assert [len(chunk) for chunk in one] == [8, 8, 4]
     assert sorted(sum(one, [])) == sorted(sum(two, [])) == list(range(20)) and one != two
-    assert training.updates(20, chosen, 0) == one
-    filled = training.updates(21, settings(batch=8, accumulate=4), 0)
+    assert batches.updates(20, chosen, 0) == one
+    filled = batches.updates(21, settings(batch=8, accumulate=4), 0)
     assert [len(chunk) for chunk in filled] == [8, 8, 8] and set(sum(filled, [])) == set(range(21))
-    assert [list(p) for p in training.parts(8, settings(accumulate=2))] == [
+    assert [list(p) for p in batches.parts(8, settings(accumulate=2))] == [
         [0, 2, 4, 6],
         [1, 3, 5, 7],
     ]

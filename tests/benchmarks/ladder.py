@@ -20,10 +20,11 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from lib import networks, training
+from lib import batches, networks, training
+from lib.batches import Features
 from lib.inflate import macs
 from lib.maps import class_maps
-from lib.training import Features, Settings
+from lib.recipes import Settings
 
 CLASSES = [str(i) for i in range(40)]
 #: Published dense bfloat16 operations a second, by a part of the device's name.
@@ -86,7 +87,7 @@ def climb(name: str, device: torch.device, args: argparse.Namespace) -> list[dic
         update = ready(network, settings)
         x = torch.rand(settings.batch, *shape, device=device)
         y = torch.arange(settings.batch, device=device) % 40
-        parts = [(x[p], y[p]) for p in training.parts(settings.batch, settings)]
+        parts = [(x[p], y[p]) for p in batches.parts(settings.batch, settings)]
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         rate = settings.batch / seconds(partial(update, parts), device, args.rounds)
