@@ -50,9 +50,11 @@ def build(
     Annotations are copied, so that whatever opens ROOT opens FOLDER.
 
     Raises VideoError for a video that cannot be read: `python -m lib.datasets ROOT` lists them all
-    beforehand. ValueError for a folder whose frames have another size.
+    beforehand. ValueError for a folder whose frames have another size, or a root that is a cache.
     """
     root, folder = Path(root), Path(folder)
+    if (root / CACHED).is_dir():
+        raise ValueError(f"{root}: is a cache itself; name the folder of the videos")
     items = every_video(root, release)
     videos = folder / CACHED
     videos.mkdir(parents=True, exist_ok=True)

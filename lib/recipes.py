@@ -19,7 +19,7 @@ class Settings:
     frozen_norms: bool = False  # keep ImageNet's batch statistics: for very small parts
     reverse: bool = True  # a clip played backwards is one more example, of the opposite class
     frames: int = 16  # 1: the single-frame baseline
-    bfloat16: bool = True  # on a GPU; the weights stay float32
+    bfloat16: bool = True  # where that is faster; the weights stay float32
     channels_last: bool = True
     compile: bool = False
     recompute: bool = False  # a block's activations, instead of keeping them: slower, less memory

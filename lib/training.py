@@ -41,7 +41,8 @@ EVERY = 100  # updates from one checkpoint, and one line of the log, to the next
 def forward(network: nn.Module, x: Tensor, settings: Settings) -> Tensor:
     """Logits (N, K) float32."""
     layout = torch.channels_last_3d if settings.channels_last else torch.contiguous_format
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=settings.bfloat16 and x.is_cuda):
+    half = settings.bfloat16 and networks.trains_fast_in_bfloat16(network)
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
         return network(x.float().contiguous(memory_format=layout)).float()
 
 

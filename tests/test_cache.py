@@ -42,6 +42,8 @@ def test_goes_on_where_it_was_stopped(root, tmp_path):  # noqa: F811
     assert len(SomethingSomething(folder, "train")) == 3
     with pytest.raises(ValueError, match="has frames of side 16; name another"):
         cache.build(root, folder, side=24)
+    with pytest.raises(ValueError, match="small: is a cache itself"):
+        cache.build(folder, tmp_path / "smaller", side=8)
 
 
 def test_every_frame_is_in_it_once(tmp_path):

@@ -1,6 +1,7 @@
 """The loop: it learns, it resumes to the same weights, and it leaves no broken file."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.utils.data import TensorDataset
 
 from lib import batches, journal, miniature, networks, training
 from lib.datasets import Item, write_annotations
+from lib.inflate import inflate
 from lib.journal import Journal
 from lib.labels import CLASSES_10
 from lib.recipes import Settings
@@ -51,6 +53,34 @@ def test_learns_a_direction_that_no_frame_tells():
     log = training.train(network(), Bars(64, 0), Bars(32, 1), settings(epochs=6))
     assert log[-1]["val_top1"] > 0.9
     assert log[-1]["loss"] < log[0]["loss"]
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="needs a compiler")
+def test_compiled_it_takes_the_same_step():
+    def step(**changed):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+        net.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)])
+        net, chosen = inflate(net), settings(bfloat16=False, optimizer="sgd", **changed)
+        called = training.prepare(net, chosen)
+        training.training_mode(net, chosen)
+        batch = [(torch.rand(2, 3, 4, 8, 8), torch.tensor([0, 1]))]
+        training.step(called, batch, *training.optimize(called, chosen, 2), chosen)
+        return torch.cat([p.detach().flatten() for p in net.parameters()])
+
+    torch.testing.assert_close(step(compile=True), step(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_a_processor_trains_in_bfloat16_where_that_is_faster(monkeypatch, groups):
+    monkeypatch.setattr(networks, "fast_bfloat16", lambda device: True)
+    net = nn.Sequential(nn.Conv3d(4, 4, 1, groups=groups), nn.AdaptiveAvgPool3d(1), nn.Flatten())
+    seen = []
+    net[0].register_forward_hook(lambda module, given, output: seen.append(output.dtype))
+    x = torch.rand(1, 4, 2, 3, 3)
+    assert training.forward(net, x, settings()).dtype == torch.float32
+    training.forward(net, x, settings(bfloat16=False))
+    assert seen == [torch.bfloat16 if groups == 1 else torch.float32, torch.float32]
 
 
 def test_one_frame_cannot_learn_it():

@@ -8,6 +8,7 @@ that file. Weights and clips are random: they change nothing about the speed. Th
 import argparse
 import json
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import prices
 import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
@@ -24,6 +26,7 @@ from lib import batches, networks, training
 from lib.batches import Features
 from lib.inflate import macs
 from lib.maps import class_maps
+from lib.networks import device_of
 from lib.recipes import Settings
 
 CLASSES = [str(i) for i in range(40)]
@@ -34,19 +37,35 @@ PLAIN = Settings(
 )
 
 
-def rungs(device: torch.device, batch: int, most: int) -> dict[str, Settings]:
-    """Each adds one thing to the one before; what only a GPU has is left out without one."""
+def rungs(half: bool, compiler: bool, batch: int, most: int) -> dict[str, Settings]:
+    """Each adds one thing to the one before; those that cannot be had, or cannot pay, are left out:
+    without fast bfloat16 (`half`), or without a compiler."""
     settings = replace(PLAIN, batch=batch)
     found = {"plain float32": settings}
-    steps = [("bfloat16", dict(bfloat16=True))] * (device.type == "cuda")
+    steps = [("bfloat16", dict(bfloat16=True))] * half
     steps += [("channels last", dict(channels_last=True))]
-    steps += [("compiled", dict(compile=True))] * (device.type == "cuda")
+    steps += [("compiled", dict(compile=True))] * compiler
     steps += [(f"batch {most}", dict(batch=most))] * (most > batch)
     for name, changed in steps:
         settings = replace(settings, **changed)
         found[name] = settings
     smaller = replace(settings, batch=batch, accumulate=batch, compile=False, recompute=True)
     return found | {"for a small GPU: clip by clip, recomputed": smaller}
+
+
+def rungs_here(network: nn.Module, args: argparse.Namespace) -> dict[str, Settings]:
+    """Those for a network where it is."""
+    on_gpu = device_of(network).type == "cuda"
+    compiler = on_gpu or any(map(shutil.which, ("g++", "clang++", "cl")))
+    half = networks.trains_fast_in_bfloat16(network)
+    return rungs(half, compiler, args.batch, args.most)
+
+
+def peak_of(device: torch.device) -> float | None:
+    """bfloat16 operations a second at most: a GPU's as published, a CPU's as measured."""
+    if device.type == "cpu":
+        return prices.peak(torch.bfloat16)
+    return next((p for part, p in PEAKS.items() if part in training.hardware("cuda")), None)
 
 
 def now(device: torch.device) -> float:
@@ -74,15 +93,17 @@ def ready(network: nn.Module, settings: Settings) -> Callable[[list[Features]], 
     return lambda batch: training.step(called, batch, optimizer, schedule, settings)
 
 
-def climb(name: str, device: torch.device, args: argparse.Namespace) -> list[dict]:
+def climb(
+    name: str, device: torch.device, peak: float | None, args: argparse.Namespace
+) -> list[dict]:
     """Training clips per second of each rung, with the share of the device's peak."""
     profile_ = networks.PROFILES[name]
     shape = (3, args.frames, args.size or profile_.size, args.size or profile_.size)
-    peak = next((p for part, p in PEAKS.items() if part in training.hardware(device.type)), None)
     rows = []
-    for rung, settings in rungs(device, args.batch, args.most).items():
+    build = partial(networks.build, name, CLASSES, imagenet=False)
+    for rung, settings in rungs_here(build().to(device), args).items():
         torch.manual_seed(0)
-        network = networks.build(name, CLASSES, imagenet=False).to(device)
+        network = build().to(device)
         work = 6 * macs(network, 1, *shape)  # 2 operations each, forward once and backward twice
         update = ready(network, settings)
         x = torch.rand(settings.batch, *shape, device=device)
@@ -118,9 +139,10 @@ def explaining(name: str, device: torch.device, args: argparse.Namespace) -> dic
 
 def kinds(name: str, device: torch.device, args: argparse.Namespace) -> list[dict]:
     """Where the time of an update goes: the share of each kind of operation, the largest first."""
-    settings = list(rungs(device, args.batch, args.most).values())[-2]
+    network = networks.build(name, CLASSES, imagenet=False).to(device)
+    settings = list(rungs_here(network, args).values())[-2]
     settings = replace(settings, compile=False)  # a compiled graph hides the operations' names
-    update = ready(networks.build(name, CLASSES, imagenet=False).to(device), settings)
+    update = ready(network, settings)
     size = args.size or networks.PROFILES[name].size
     x = torch.rand(args.batch, 3, args.frames, size, size, device=device)
     batch = [(x, torch.arange(args.batch, device=device) % 40)]
@@ -147,12 +169,12 @@ def main() -> None:
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True
-    machine = training.hardware(device.type)
+    machine, peak = training.hardware(device.type), peak_of(device)
     figures = {
         name: dict(
             frames=args.frames,
             size=args.size or networks.PROFILES[name].size,
-            training=climb(name, device, args),
+            training=climb(name, device, peak, args),
             explaining=explaining(name, device, args),
             operations=kinds(name, device, args),
         )
@@ -163,6 +185,7 @@ def main() -> None:
         record[machine] = dict(
             command=shlex.join(["python", "tests/benchmarks/ladder.py", *sys.argv[1:]]),
             versions=training.versions(),
+            peak=peak and float(f"{peak:.3g}"),
             profiles=record.get(machine, {}).get("profiles", {}) | figures,
         )
         args.record.write_text(json.dumps(record, indent=1) + "\n")
