@@ -14,6 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 #: Which convolutions grow in time: a rule's name, or a function of (module name, convolution).
 Where = str | Callable[[str, nn.Conv2d], bool]
@@ -45,12 +46,19 @@ class Framewise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         frames = x.transpose(1, 2).flatten(0, 1)  # (N*T, C, H, W), no copy if channels come last
-        if isinstance(self.module, nn.Sequential) and x.is_cpu and not self.training:
+        if x.is_cpu and not self.training and self.frames_are_apart():
             starts = range(0, len(frames), self.at_once)
             y = torch.cat([self.module(frames[i : i + self.at_once]) for i in starts])
         else:
             y = self.module(frames)
         return y.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)  # (N, C', T, H', W')
+
+    def frames_are_apart(self) -> bool:
+        """Whether a row of layers has no norm whose mean is that of the frames at hand."""
+        norms = (m for m in self.module.modules() if isinstance(m, _BatchNorm))
+        return isinstance(self.module, nn.Sequential) and not any(
+            norm.training or norm.running_mean is None for norm in norms
+        )
 
 
 class SamePadConv3d(nn.Conv3d):
