@@ -21,12 +21,12 @@ import traitlets
 from torch import nn
 
 from lib import miniature
-from lib.datasets import Item, SomethingSomething
-from lib.explain import METHODS, explain, network_inputs
-from lib.explanation import FPS, ExplainError, Explanation, class_index, nearest
-from lib.maps import layers_and_logits
-from lib.video import Clip, VideoError, read_clip, read_frames
-from lib.viewer import html
+from lib.data.something import Item, SomethingSomething
+from lib.data.video import Clip, VideoError, read_clip, read_frames
+from lib.explain.clip import METHODS, explain, network_inputs
+from lib.explain.explanation import FPS, ExplainError, Explanation, class_index, nearest
+from lib.explain.maps import layers_and_logits
+from lib.viewer.viewer import html
 
 CHOICES = ("clip", "method", "layer", "classes", "frames")
 SUFFIXES = (".webm", ".mp4", ".gif", ".mov", ".avi", ".mkv", ".m4v")

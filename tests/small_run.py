@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from test_training import Bars, network, settings
 
-from lib import distributed, training
+from lib.training import distributed
+from lib.training import loop as training
 
 if __name__ == "__main__":
     folder, changed = Path(sys.argv[1]), json.loads(sys.argv[2])

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from lib import actions, miniature
-from lib.drawing import FRAME, HAND, OBJECT, SECOND, affine, render
-from lib.labels import CLASSES_40, REVERSED
-from lib.scenes import Vessel, absence, smooth
+from lib import miniature
+from lib.data.labels import CLASSES_40, REVERSED
+from lib.miniature import actions
+from lib.miniature.drawing import FRAME, HAND, OBJECT, SECOND, affine, render
+from lib.miniature.scenes import Vessel, absence, smooth
 
 SEEDS = range(4)
 WIDE = 2 * FRAME  # sees what is a little outside the frame, too

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from torchcam import methods as torchcam
 from torchvision.models import resnet, video
 
-from lib import miniature, networks
-from lib.explain import explain
-from lib.inflate import inflate
-from lib.maps import activations_and_logits, class_maps, weighted_sum
+from lib import miniature
+from lib.explain.clip import explain
+from lib.explain.maps import activations_and_logits, class_maps, weighted_sum
+from lib.model import networks
+from lib.model.inflate import inflate
 
 
 class Case(NamedTuple):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from test_datasets import root  # noqa: F401  six grey clips of 48x32
 
-from lib import cache
-from lib.datasets import SomethingSomething, check
-from lib.video import VideoError, read_clip, read_frames, write_frames, write_video
+from lib.data import cache
+from lib.data.something import SomethingSomething, check
+from lib.data.video import VideoError, read_clip, read_frames, write_frames, write_video
 
 
 def test_says_the_same_as_the_dataset(root, tmp_path):  # noqa: F811

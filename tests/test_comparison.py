@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from lib import comparison
+from book.experiments import starts as comparison
 
 ARGS = ["--clips", "8", "--tests", "40", "--epochs", "1", "--size", "32", "--workers", "0"]
 

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from lib.datasets import Item, SomethingSomething, check, dealt, main, write_annotations
-from lib.labels import CLASSES_10, CLASSES_40, GATHERED, class_set
-from lib.video import write_frames, write_video
+from lib.data.labels import CLASSES_10, CLASSES_40, GATHERED, class_set
+from lib.data.something import Item, SomethingSomething, check, dealt, main, write_annotations
+from lib.data.video import write_frames, write_video
 
 CLASSES = ["Opening [something]", "Closing [something]", "Holding [something] next to [something]"]
 SPLITS = {"train": ["7", "8", "9"], "validation": ["10"], "test": ["11", "12"]}

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from lib import evaluation, networks
-from lib.datasets import Item, write_annotations
-from lib.evaluation import Results, reorder
-from lib.labels import CLASSES_10
+from lib.data.labels import CLASSES_10
+from lib.data.something import Item, write_annotations
+from lib.data.video import write_video
+from lib.evaluation import accuracy as evaluation
+from lib.evaluation.accuracy import Results, reorder
 from lib.miniature import Fresh
-from lib.networks import Profile
-from lib.video import write_video
+from lib.model import networks
+from lib.model.networks import Profile
 
 CLASSES = ["Opening [something]", "Closing [something]", "Dropping [something]"]
 

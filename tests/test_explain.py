@@ -12,10 +12,10 @@ import torch
 from small import NAMES, Small, same, state
 from torch import nn
 
-from lib.explain import explain, main
-from lib.explanation import ExplainError, Explanation, load, overlay
-from lib.maps import activations_and_logits
-from lib.video import Clip, write_video
+from lib.data.video import Clip, write_video
+from lib.explain.clip import explain, main
+from lib.explain.explanation import ExplainError, Explanation, load, overlay
+from lib.explain.maps import activations_and_logits
 
 # --- numbers --------------------------------------------------------------------------------------
 
@@ -344,9 +344,9 @@ def test_save_page(tmp_path, network, frames):
 @pytest.fixture
 def shipped(monkeypatch, network):
     """Stands in for the trained network."""
-    module = types.ModuleType("lib.networks")
+    module = types.ModuleType("lib.model.networks")
     module.load = lambda: network
-    monkeypatch.setitem(sys.modules, "lib.networks", module)
+    monkeypatch.setitem(sys.modules, "lib.model.networks", module)
 
 
 @pytest.fixture
@@ -366,7 +366,7 @@ def test_command_prints_the_top_two(shipped, video, capsys):
 def test_command_takes_other_weights(shipped, video, network, monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(
-        sys.modules["lib.networks"], "load", lambda path: asked.append(path) or network
+        sys.modules["lib.model.networks"], "load", lambda path: asked.append(path) or network
     )
     assert main([str(video), "--weights", "best.safetensors"]) == 0
     assert asked == ["best.safetensors"]

@@ -16,11 +16,11 @@ from small import NAMES, Small
 
 from lib import explorer as module
 from lib import miniature
-from lib.datasets import Item
-from lib.explanation import ExplainError, Explanation
+from lib.data.something import Item
+from lib.data.video import Clip, VideoError, write_frames, write_video
+from lib.explain.explanation import ExplainError, Explanation
+from lib.explain.maps import layers_and_logits
 from lib.explorer import explore, sources
-from lib.maps import layers_and_logits
-from lib.video import Clip, VideoError, write_frames, write_video
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 

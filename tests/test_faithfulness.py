@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from lib import faithfulness, miniature, sanity
-from lib.faithfulness import (
+from book.experiments import faithfulness, sanity
+from book.experiments.faithfulness import (
     blurred,
     controls,
     curves,
@@ -23,6 +23,7 @@ from lib.faithfulness import (
     relevance_rank,
     table,
 )
+from lib import miniature
 
 MASK = np.array([[[True, True], [False, False]]])  # one frame of 2x2
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from small import explanation
 
-from lib.gallery import cases, gallery
-from lib.viewer import script
+from lib.viewer.gallery import cases, gallery
+from lib.viewer.viewer import script
 
 
 @pytest.fixture(scope="module")

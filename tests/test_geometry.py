@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from torchvision.models import resnet50
 from torchvision.models.video import r3d_18
 
-from lib import networks
-from lib.explain import explain
-from lib.geometry import cells, footprint, steps
-from lib.inflate import inflate
+from lib.explain.clip import explain
+from lib.explain.geometry import cells, footprint, steps
+from lib.model import networks
+from lib.model.inflate import inflate
 
 
 def pixels(fractions, size):

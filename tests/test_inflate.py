@@ -8,8 +8,8 @@ import torchvision
 from PIL import Image
 from torch import nn
 
-from lib import networks
-from lib.inflate import Framewise, inflate, inflate_weight, macs, parameters
+from lib.model import networks
+from lib.model.inflate import Framewise, inflate, inflate_weight, macs, parameters
 
 
 @pytest.fixture(scope="module")

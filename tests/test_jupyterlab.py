@@ -14,7 +14,7 @@ from nbformat.sign import NotebookNotary
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from small import explanation
 
-from lib.viewer import html
+from lib.viewer.viewer import html
 
 pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
 STAGE = "viewer => viewer.shadowRoot.querySelector('canvas').toDataURL()"

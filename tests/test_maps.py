@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torchvision.models import video
 
-from lib.explain import explain
-from lib.explanation import ExplainError
-from lib.maps import (
+from lib.explain.clip import explain
+from lib.explain.explanation import ExplainError
+from lib.explain.maps import (
     activations_and_logits,
     channel_weights,
     class_maps,

@@ -6,10 +6,11 @@ import time
 import numpy as np
 import pytest
 
-from lib import drawing, miniature
-from lib.datasets import SomethingSomething
-from lib.labels import CLASSES_10, CLASSES_40, REVERSED, fill
-from lib.video import read_clip
+from lib import miniature
+from lib.data.labels import CLASSES_10, CLASSES_40, REVERSED, fill
+from lib.data.something import SomethingSomething
+from lib.data.video import read_clip
+from lib.miniature import dataset, drawing
 
 TIMES = np.arange(16) / 4
 
@@ -215,7 +216,7 @@ def test_sizes_and_layouts_that_cannot_be(tmp_path, monkeypatch, capsys):
     with pytest.raises(ValueError, match="'v3': choose one of v1, v2"):
         miniature.write(tmp_path / "mini", layout="v3")
     assert not (tmp_path / "mini").exists()
-    assert miniature._size("128") == (128, 128) and miniature._size("320x240") == (320, 240)
+    assert dataset._size("128") == (128, 128) and dataset._size("320x240") == (320, 240)
     monkeypatch.setattr("sys.argv", ["miniature", str(tmp_path / "mini"), "--size", "12 by 9"])
     with pytest.raises(SystemExit):
         miniature.main()

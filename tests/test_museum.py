@@ -5,9 +5,9 @@ import pytest
 import torch
 from small import same, state
 
-from lib import museum
-from lib.explain import explain
-from lib.museum import historic, jet
+from book.experiments import museum
+from book.experiments.museum import historic, jet
+from lib.explain.clip import explain
 
 
 @pytest.fixture

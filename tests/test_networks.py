@@ -6,8 +6,8 @@ import skimage.data
 import torch
 from timm.data import ImageNetInfo
 
-from lib import networks
 from lib.miniature import CLASSES
+from lib.model import networks
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_stages_in_a_row_are_the_network(small):
 
 
 def test_resnet_stages_in_a_row_are_the_network():
-    from lib.inflate import inflate
+    from lib.model.inflate import inflate
 
     network = inflate(networks.resnet50(imagenet=False)).eval()
     lower, upper = networks.stages(network)

@@ -6,8 +6,8 @@ import torch
 from small import Small
 from torch import nn
 
-from lib.explain import explain
-from lib.explanation import ExplainError
+from lib.explain.clip import explain
+from lib.explain.explanation import ExplainError
 
 
 def test_occlusion_by_hand(frames):

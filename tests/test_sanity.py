@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from lib import miniature, networks, sanity
-from lib.faithfulness import by_gradient
-from lib.sanity import alike, backwards, cascade, mirrored, shifted, stages
+from book.experiments import sanity
+from book.experiments.faithfulness import by_gradient
+from book.experiments.sanity import alike, backwards, cascade, mirrored, shifted, stages
+from lib import miniature
+from lib.model import networks
 
 
 @pytest.fixture(scope="module")

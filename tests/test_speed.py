@@ -1,15 +1,15 @@
 """Forms of a network: the same numbers, the quickest honest one, and none that says otherwise."""
 
+import forms as speed
 import numpy as np
 import pytest
 import torch
+from forms import Trial, fastest, in_form, trials
 from small import same, state
 from torch import nn
 
-from lib import speed
-from lib.explain import explain
-from lib.inflate import Framewise
-from lib.speed import Trial, fastest, in_form, trials
+from lib.explain.clip import explain
+from lib.model.inflate import Framewise
 
 
 @pytest.fixture

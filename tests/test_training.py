@@ -10,13 +10,16 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from lib import batches, journal, miniature, networks, training
-from lib.datasets import Item, write_annotations
-from lib.inflate import inflate
-from lib.journal import Journal
-from lib.labels import CLASSES_10
-from lib.recipes import Settings
-from lib.video import write_video
+from lib import miniature
+from lib.data.labels import CLASSES_10
+from lib.data.something import Item, write_annotations
+from lib.data.video import write_video
+from lib.model import networks
+from lib.model.inflate import inflate
+from lib.training import batches, journal
+from lib.training import loop as training
+from lib.training.journal import Journal
+from lib.training.settings import Settings
 
 CLASSES = ["Moving [something] from left to right", "Moving [something] from right to left"]
 PROFILE = networks.Profile("efficientnet_lite0", 32, 3, "centre", "late")

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from small import CELLS, FRAMES, SIZE, explanation
 
-from lib.footprint import Footprint
-from lib.viewer import html, script
+from lib.explain.footprint import Footprint
+from lib.viewer.viewer import html, script
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 

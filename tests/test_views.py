@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from lib.datasets import Item, SomethingSomething, write_annotations
-from lib.video import Crop, square, write_video
-from lib.views import Views, Windows
+from lib.data.something import Item, SomethingSomething, write_annotations
+from lib.data.video import Crop, square, write_video
+from lib.data.views import Views, Windows
 
 RIGHT, LEFT = "Moving [something] from left to right", "Moving [something] from right to left"
 OPEN, FOLD = "Opening [something]", "Folding [something]"

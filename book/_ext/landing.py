@@ -6,9 +6,10 @@ python book/_ext/landing.py            (what `make landing` runs)
 from pathlib import Path
 
 import numpy as np
-from lib import miniature, networks
-from lib.explain import explain
-from lib.explanation import Explanation, overlay
+from lib import miniature
+from lib.explain.clip import explain
+from lib.explain.explanation import Explanation, overlay
+from lib.model import networks
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image

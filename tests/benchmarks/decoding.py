@@ -18,9 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import cache, miniature
-from lib.datasets import Item
-from lib.video import read_clip, read_frames, square, write_video
+from lib import miniature
+from lib.data import cache
+from lib.data.something import Item
+from lib.data.video import read_clip, read_frames, square, write_video
 
 FRAMES, FPS, SIZE = 16, 4.0, 224
 HEIGHT, WIDTH = 240, 426  # as the second release's videos are

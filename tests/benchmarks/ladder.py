@@ -22,12 +22,14 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from lib import batches, networks, training
-from lib.batches import Features
-from lib.inflate import macs
-from lib.maps import class_maps
-from lib.networks import device_of
-from lib.recipes import Settings
+from lib.explain.maps import class_maps
+from lib.model import networks
+from lib.model.inflate import macs
+from lib.model.networks import device_of
+from lib.training import batches
+from lib.training import loop as training
+from lib.training.batches import Features
+from lib.training.settings import Settings
 
 CLASSES = [str(i) for i in range(40)]
 #: Published dense bfloat16 operations a second, by a part of the device's name.

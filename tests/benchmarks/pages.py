@@ -38,11 +38,12 @@ from tqdm import tqdm
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from lib import miniature, networks  # noqa: E402
-from lib.explain import explain  # noqa: E402
-from lib.explanation import Explanation, overlay  # noqa: E402
-from lib.video import write_whole  # noqa: E402
-from lib.viewer import html  # noqa: E402
+from lib import miniature  # noqa: E402
+from lib.explain.clip import explain  # noqa: E402
+from lib.explain.explanation import Explanation, overlay  # noqa: E402
+from lib.files import write_whole  # noqa: E402
+from lib.model import networks  # noqa: E402
+from lib.viewer.viewer import html  # noqa: E402
 
 SITE = ROOT / "_build" / "html"
 MEGABITS, LATENCY_MS = 10, 40

@@ -30,9 +30,12 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from lib import networks, speed, training  # noqa: E402
-from lib.inflate import macs  # noqa: E402
-from lib.maps import GRADIENT_METHODS, class_maps  # noqa: E402
+import forms as speed
+
+from lib.explain.maps import GRADIENT_METHODS, class_maps  # noqa: E402
+from lib.model import networks
+from lib.model.inflate import macs  # noqa: E402
+from lib.training import loop as training  # noqa: E402
 
 ALL = 40  # classes
 MEGABYTE = 1e6

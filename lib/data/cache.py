@@ -1,0 +1,107 @@
+"""A dataset made quick to read: `python -m lib.cache ROOT FOLDER --side 256`.
+
+Every video becomes a zip of JPEGs, twelve a second, with the shorter side as asked. A frame of it
+is decoded by itself, so an epoch reads what it shows and nothing else. The folder is a dataset like
+any other: `SomethingSomething(FOLDER, ...)`.
+"""
+
+import argparse
+import io
+import os
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from zipfile import ZIP_STORED, ZipFile
+
+from PIL import Image
+from tqdm import tqdm
+
+from lib.data.something import CACHED, RELEASES, Item, annotations, every_video
+from lib.data.video import duration, read_clip, read_frames
+from lib.files import write_whole
+
+RATE = 12.0  # frames a second, as both releases have them and `read_frames` expects
+QUALITY = 90
+
+
+def pack(item: Item, folder: Path, side: int) -> int:
+    """Write FOLDER/ID.zip, whole or not at all; its size in bytes. One that is there is kept."""
+    path = folder / f"{item.id}.zip"
+    if not path.is_file():
+        if item.path.is_dir():
+            count = len(list(item.path.glob("[0-9]*.jpg")))
+            clip = read_frames(item.path, count, RATE, start=0)
+        else:
+            count = max(1, round(duration(item.path) * RATE))
+            clip = read_clip(item.path, count, RATE, start=0)
+        write_whole(path, partial(_zip, frames=clip.frames, side=side))
+    return path.stat().st_size
+
+
+def build(
+    root: Path | str,
+    folder: Path | str,
+    side: int = 256,
+    workers: int = 1,
+    release: str | None = None,
+) -> int:
+    """The whole dataset; how many bytes its videos take. A run that was stopped goes on.
+
+    Annotations are copied, so that whatever opens ROOT opens FOLDER.
+
+    Raises VideoError for a video that cannot be read: `python -m lib.datasets ROOT` lists them all
+    beforehand. ValueError for a folder whose frames have another size, or a root that is a cache.
+    """
+    root, folder = Path(root), Path(folder)
+    if (root / CACHED).is_dir():
+        raise ValueError(f"{root}: is a cache itself; name the folder of the videos")
+    items = every_video(root, release)
+    videos = folder / CACHED
+    videos.mkdir(parents=True, exist_ok=True)
+    noted = folder / "side.txt"
+    if noted.is_file() and noted.read_text() != str(side):
+        raise ValueError(f"{folder}: has frames of side {noted.read_text()}; name another folder")
+    noted.write_text(str(side))
+    with ProcessPoolExecutor(workers) as pool:
+        sizes = pool.map(partial(pack, folder=videos, side=side), items, chunksize=4)
+        total = sum(tqdm(sizes, "clips", len(items)))
+    for path in annotations(root, release):  # last: half a cache is no dataset
+        target = folder / path.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(target, partial(shutil.copyfile, path))
+    return total
+
+
+def _zip(path: Path, frames, side: int) -> None:
+    with ZipFile(path, "w", ZIP_STORED) as shelf:
+        for number, frame in enumerate(frames, start=1):
+            image = Image.fromarray(frame)
+            scale = side / min(image.size)
+            if scale < 1:  # never larger than it was filmed
+                image = image.resize([round(s * scale) for s in image.size], Image.BILINEAR)
+            jpeg = io.BytesIO()
+            image.save(jpeg, "JPEG", quality=QUALITY)
+            shelf.writestr(f"{number:05}.jpg", jpeg.getvalue())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.cache",
+        description="Copy a dataset so that it is quick to read: each video a zip of small JPEGs.",
+    )
+    parser.add_argument("root", type=Path, help="folder of the dataset, either release")
+    parser.add_argument("folder", type=Path, help="to write")
+    parser.add_argument("--side", type=int, default=256, help="of the frames, the shorter one")
+    parser.add_argument("--release", choices=tuple(RELEASES), help="where both are there")
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    args = parser.parse_args()
+    try:
+        size = build(args.root, args.folder, args.side, args.workers, args.release)
+    except (OSError, ValueError) as error:
+        raise SystemExit(str(error)) from error
+    print(f"{args.folder}: {size / 1e9:.2f} GB of frames")
+
+
+if __name__ == "__main__":
+    main()

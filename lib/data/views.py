@@ -1,0 +1,85 @@
+"""What an epoch shows of a dataset: each clip from somewhere, as a random square, now and then
+mirrored. All of it follows from the seed, the epoch and the clip's place, so a run that was stopped
+sees the same again, however many processes share the work.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from lib.data.labels import mirrored
+from lib.data.something import SomethingSomething
+from lib.data.video import Crop
+
+
+@dataclass(frozen=True)
+class View:
+    """How a clip is shown, and with which class."""
+
+    at: float  # where the window lies, as in `read_clip`
+    crop: Crop
+    class_index: int
+
+
+class Views(Dataset):
+    """Random views of a `SomethingSomething`, other ones in each `epoch`; items as of that dataset.
+
+    A clip in the mirror is one of the mirrored class ("left to right" becomes "right to left").
+    Where that class is not among the dataset's, and without `mirror`, the clip is left as it is.
+    """
+
+    def __init__(
+        self,
+        dataset: SomethingSomething,
+        seed: int = 0,
+        smallest: float = 0.8,
+        mirror: bool = True,
+        number: int = 0,
+    ):
+        self.dataset, self.seed, self.smallest = dataset, seed, smallest
+        self.mirror, self.number = mirror, number
+        place = {name: index for index, name in enumerate(dataset.classes)}
+        self.mirrored = [place.get(mirrored(name)) for name in dataset.classes]
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
+        data, view = self.dataset, self.view(i)
+        clip = data.items[i].clip(
+            frames=data.frames, fps=data.fps, size=data.size, at=view.at, crop=view.crop
+        )
+        return clip.frames, view.class_index
+
+    def epoch(self, number: int) -> "Views":
+        """The same clips, seen otherwise."""
+        return Views(self.dataset, self.seed, self.smallest, self.mirror, number)
+
+    def view(self, i: int) -> View:
+        """Drawn from (seed, epoch, i) and nothing else."""
+        rng = np.random.default_rng([self.seed, self.number, i])
+        at, x, y, flip, large = rng.random(5).tolist()
+        label = self.dataset.items[i].class_index
+        flipped = self.mirror and flip < 0.5 and self.mirrored[label] is not None
+        label = self.mirrored[label] if flipped else label
+        crop = Crop(self.smallest + (1 - self.smallest) * large, x, y, flipped)
+        return View(at, crop, label)
+
+
+class Windows(Dataset):
+    """Several windows of each clip, spread from its beginning to its end, for a test: item
+    i * windows + j is window j of clip i, the middle square of it. One window is the middle one."""
+
+    def __init__(self, dataset: SomethingSomething, windows: int = 1):
+        self.dataset, self.windows = dataset, windows
+
+    def __len__(self) -> int:
+        return len(self.dataset) * self.windows
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        data, (i, j) = self.dataset, divmod(index, self.windows)
+        at = 0.5 if self.windows == 1 else j / (self.windows - 1)
+        item = data.items[i]
+        clip = item.clip(frames=data.frames, fps=data.fps, size=data.size, at=at)
+        return clip.frames, item.class_index

@@ -1,0 +1,5 @@
+import sys
+
+from lib.evaluation.accuracy import main
+
+sys.exit(main())

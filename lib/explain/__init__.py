@@ -1,0 +1,4 @@
+"""A network and a clip in, the evidence for every class on every frame out."""
+
+from lib.explain.clip import METHODS, explain
+from lib.explain.explanation import ExplainError, Explanation

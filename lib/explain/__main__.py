@@ -1,0 +1,5 @@
+import sys
+
+from lib.explain.clip import main
+
+sys.exit(main())

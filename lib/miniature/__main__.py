@@ -1,0 +1,5 @@
+import sys
+
+from lib.miniature.dataset import main
+
+sys.exit(main())

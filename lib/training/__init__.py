@@ -1,0 +1,4 @@
+"""The training loop, its settings and its files."""
+
+from lib.training.loop import train
+from lib.training.settings import RECIPES, Settings

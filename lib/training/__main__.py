@@ -1,0 +1,5 @@
+import sys
+
+from lib.training.loop import main
+
+sys.exit(main())

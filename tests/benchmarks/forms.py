@@ -1,0 +1,101 @@
+"""The form of a network, number type and memory layout, that is quickest on this processor.
+
+Which one wins depends on its instructions, so each is tried on a clip. One that changes what the
+network says, or where it looks, is turned down: half precision must not cost the explanation.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+
+from lib.explain.explanation import ExplainError
+from lib.explain.maps import class_maps
+from lib.model import networks
+
+TOLERANCE = 0.02  # how far a map may be off, as a share of its peak
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A form of a network, and how it did beside float32."""
+
+    network: nn.Module
+    dtype: torch.dtype
+    channels_last: bool
+    seconds: float  # of one forward pass
+    same_top2: bool  # the same two classes first, in the same order, for every clip
+    difference: float  # the largest of the maps of these two, as a share of the map's peak
+
+    @property
+    def honest(self) -> bool:
+        return self.same_top2 and self.difference <= TOLERANCE
+
+    def __str__(self) -> str:
+        name = str(self.dtype).removeprefix("torch.")
+        return f"{name}, channels {'last' if self.channels_last else 'first'}"
+
+
+def fastest(network: nn.Module, inputs: Tensor, **options) -> nn.Module:
+    """A copy of `network` in its quickest honest form for inputs like these (N, 3, T, H, W).
+
+    `network` stays as it is. `options` are those of `lib.maps.class_maps`: a layer, a method.
+    Give the copy inputs in its own dtype, as `explain` does; maps come in float32 all the same.
+    """
+    honest = (trial for trial in trials(network, inputs, **options) if trial.honest)
+    return min(honest, key=lambda trial: trial.seconds).network
+
+
+def trials(network: nn.Module, inputs: Tensor, **options) -> Iterator[Trial]:
+    """Every form that runs here, float32 with channels first before all others."""
+    dtypes = [torch.float32, torch.bfloat16] + [torch.float16] * (inputs.device.type != "cpu")
+    plain = in_form(network, torch.float32)
+    top2 = _top2(_timed(plain, inputs.float())[0])
+    reference, _ = class_maps(plain, inputs.float(), top2, **options)  # (N, 2, T, h, w)
+    for dtype, channels_last in product(dtypes, (False, True)):
+        form, x = in_form(network, dtype, channels_last), inputs.to(dtype)
+        try:
+            maps, _ = class_maps(form, x, top2, **options)  # which warms it up, too
+            logits, seconds = _timed(form, x)
+        except (RuntimeError, ExplainError):
+            continue  # no such kernel here, or numbers too large for the type
+        same = torch.equal(_top2(logits), top2)
+        difference = (maps - reference).abs().amax((2, 3, 4)) / peak(reference)
+        yield Trial(form, dtype, channels_last, seconds, same, float(difference.max()))
+
+
+def in_form(network: nn.Module, dtype: torch.dtype, channels_last: bool = False) -> nn.Module:
+    """A copy in evaluation mode. Activations follow the layout of the kernels they meet."""
+    form = copy.deepcopy(network).to(dtype).eval()
+    if channels_last:
+        return networks.channels_last(form)
+    for parameter in form.parameters():
+        parameter.data = parameter.data.contiguous()
+    return form
+
+
+def peak(maps: Tensor) -> Tensor:
+    """(N, M, T, h, w) to (N, M): the strongest evidence for or against; never 0."""
+    return maps.abs().amax((2, 3, 4)).clamp_min(torch.finfo(maps.dtype).tiny)
+
+
+def _top2(logits: Tensor) -> Tensor:
+    return logits.topk(min(2, logits.shape[1])).indices  # (N, 2)
+
+
+@torch.inference_mode()
+def _timed(network: nn.Module, inputs: Tensor) -> tuple[Tensor, float]:
+    def now() -> float:
+        if inputs.is_cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    begun = now()
+    logits = network(inputs)
+    return logits, now() - begun

@@ -1,0 +1,90 @@
+"""The package stays thin: which room may import which, and how many lines each may have."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+LIB = sorted((ROOT / "lib").rglob("*.py"))
+
+#: What each room may import. `miniature` also from a branch of the last four, never at the top.
+ROOMS = {
+    "files": set(),
+    "data": {"files"},
+    "model": {"files"},
+    "viewer": {"files", "data"},
+    "miniature": {"files", "data"},
+    "explain": {"files", "data", "model", "viewer"},
+    "training": {"files", "data", "model"},
+    "evaluation": {"files", "data", "model", "explain"},
+    "explorer": {"files", "data", "model", "viewer", "explain"},
+}
+DRAWN_ON_REQUEST = {"training", "evaluation", "explorer"}
+
+
+def module(path: Path) -> str:
+    """lib/data/video.py -> data.video, lib/data/__init__.py -> data."""
+    return ".".join(path.relative_to(ROOT / "lib").with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(path: Path):
+    """(module of lib, whether at the top of the file) for each import of a file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    known = {module(other) for other in LIB}
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "lib":
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            if name.startswith("lib."):
+                name = name.removeprefix("lib.")
+                yield name if name in known else name.rpartition(".")[0], node in tree.body
+
+
+def room(name: str) -> str:
+    return name.split(".")[0]
+
+
+def lines(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+def test_every_arrow_is_allowed():
+    assert {room(module(path)) for path in LIB} - {"__init__"} == ROOMS.keys()
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in LIB
+        for name, top in imports(path)
+        if room(name) != (here := room(module(path)))
+        and room(name) not in ROOMS[here]
+        and not (room(name) == "miniature" and here in DRAWN_ON_REQUEST and not top)
+    ]
+    assert wrong == []
+
+
+def test_no_circle():
+    arrows = {module(path): {name for name, _ in imports(path)} for path in LIB}
+    while leaves := [name for name, to in arrows.items() if not to & arrows.keys() - {name}]:
+        for name in leaves:
+            del arrows[name]
+    assert arrows == {}
+
+
+def test_thin():
+    small = [path for path in LIB if module(path) != "miniature.actions"]
+    assert [f"{path}: {lines(path)}" for path in small if lines(path) > 300] == []
+    drawn = [path for path in LIB if room(module(path)) == "miniature"]
+    assert sum(map(lines, LIB)) - sum(map(lines, drawn)) <= 3900
+    assert sum(map(lines, LIB)) <= 5600
+    assert (
+        sum(lines(p) for kind in ("js", "css") for p in (ROOT / "lib").rglob(f"*.{kind}")) <= 1100
+    )
+
+
+def test_explaining_loads_neither_the_rasteriser_nor_scikit_learn():
+    command = [sys.executable, "-X", "importtime", "-c", "import lib.explain"]
+    loaded = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stderr
+    assert "lib.explain" in loaded
+    assert not re.search(r"resvg|twemoji|sklearn|skimage|lib\.miniature", loaded)
