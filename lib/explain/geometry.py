@@ -24,8 +24,7 @@ the cell's field; as most paths begin near its middle, so is the part of it that
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -33,6 +32,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lib.explain.footprint import CORE, HALF, Footprint
+from lib.model.networks import evaluation_mode
 
 TINY = 1e-12  # keeps gates linear and clamps (ReLU6) out of reach
 REACH = 100.0  # a ramp climbs by 1 / REACH over the frame, so it stays positive far outside of it
@@ -114,30 +114,6 @@ def footprint(
     return axes and Footprint(tuple(shape), *zip(*axes, strict=True))
 
 
-@contextmanager
-def steady(network: nn.Module) -> Iterator[list]:
-    """Evaluation mode, and no parameter asks for a gradient; yields a list for hook handles.
-
-    Hooks are taken away and every module's mode and parameter's flag put back, whatever happens.
-    """
-    training = [module for module in network.modules() if module.training]
-    asking = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    handles: list = []
-    try:
-        if training:
-            network.eval()
-        for parameter in asking:
-            parameter.requires_grad_(False)
-        yield handles
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module in training:
-            module.training = True
-        for parameter in asking:
-            parameter.requires_grad_(True)
-
-
 # --- one pass -------------------------------------------------------------------------------------
 
 
@@ -181,7 +157,7 @@ def _run(network: nn.Module, layer: str, probe: Tensor, taps: str) -> Tensor | N
     def remember(_module, _args, output):
         answers[:] = [output.clone() if isinstance(output, Tensor) else None]
 
-    with steady(network) as handles:
+    with evaluation_mode(network) as handles:
         handles.append(network.get_submodule(layer).register_forward_hook(remember))
         try:
             with _PathCount(taps):

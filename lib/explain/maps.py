@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from lib.explain.explanation import ExplainError, nearest
-from lib.explain.geometry import steady
 from lib.model.inflate import Framewise
+from lib.model.networks import evaluation_mode
 
 Reshape = Callable[[Tensor], Tensor]
 Progress = Callable[[Sequence], Iterable]
@@ -95,7 +95,7 @@ def activations_and_logits(
         found["head"] = module
 
     with (
-        steady(network) as handles,
+        evaluation_mode(network) as handles,
         torch.inference_mode(not gradient),
         torch.set_grad_enabled(gradient),
     ):
@@ -146,7 +146,7 @@ def layers_and_logits(
 
         return hook
 
-    with steady(network) as handles, torch.inference_mode():
+    with evaluation_mode(network) as handles, torch.inference_mode():
         for name, module in targets.items():
             if name and not isinstance(module, nn.Linear | nn.Identity):
                 handles.append(module.register_forward_hook(measure(name)))

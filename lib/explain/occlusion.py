@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lib.explain.explanation import ExplainError
-from lib.explain.geometry import steady
+from lib.model.networks import evaluation_mode
 
 
 def occlusion(
@@ -48,7 +48,7 @@ def occlusion(
     if not callable(progress):
         progress = partial(tqdm, desc="occlusion", leave=False, disable=not progress)
     losses = []
-    with steady(network), torch.inference_mode():
+    with evaluation_mode(network), torch.inference_mode():
         logits = network(inputs)  # (1, K)
         for at in progress(range(0, len(boxes), batch)):
             some = boxes[at : at + batch]

@@ -6,6 +6,8 @@ internet. Both are the same code with other arguments.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -163,6 +165,30 @@ def at_stride(network: nn.Module, output_stride: int) -> nn.Module:
 
 def device_of(network: nn.Module) -> torch.device:
     return next(network.parameters()).device
+
+
+@contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[list]:
+    """Evaluation mode, and no parameter asks for a gradient; yields a list for hook handles.
+
+    Hooks are taken away and every module's mode and parameter's flag put back, whatever happens.
+    """
+    training = [module for module in network.modules() if module.training]
+    asking = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    handles: list = []
+    try:
+        if training:
+            network.eval()
+        for parameter in asking:
+            parameter.requires_grad_(False)
+        yield handles
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module in training:
+            module.training = True
+        for parameter in asking:
+            parameter.requires_grad_(True)
 
 
 def fast_bfloat16(device: torch.device) -> bool:
