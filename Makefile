@@ -12,8 +12,8 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 
 RUN   := $(VENV)/bin/python
 BUILT := _build/built
-PAGES := $(shell find book lib -type f ! -path '*/__pycache__/*' ! -path '*/.ipynb_checkpoints/*') \
-	_config.yml _toc.yml
+# What the site is made of; not the caches that a style check or Jupyter leaves among it.
+PAGES := $(shell find book lib -type f ! -path '*/__pycache__/*' ! -path '*/.*') _config.yml _toc.yml
 
 .PHONY: book test outputs data landing clean
 .DELETE_ON_ERROR:

@@ -1,6 +1,8 @@
 """The committed notebooks: light, in shape, and saying what a fresh run says."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -10,6 +12,7 @@ from mathml import mathml
 from nbformat import NotebookNode
 from nbval.plugin import IPyNbFile, coalesce_streams
 
+ROOT = Path(__file__).parents[1]
 PAGES = notebooks()
 TAGS = {
     "full-width",
@@ -95,6 +98,19 @@ def test_a_fresh_run_says_what_is_committed(page, request):
     ]
     if differ:
         pytest.fail("\n\n".join(differ), pytrace=False)
+
+
+@pytest.mark.built
+def test_is_built_once():
+    """A style check leaves caches beside the pages: they are no reason to build again."""
+    if not (ROOT / "_build" / "built").is_file():
+        pytest.skip("the book is not built: run `make book`")
+    cache = ROOT / "book" / ".ruff_cache"
+    cache.mkdir(exist_ok=True)
+    (cache / "newer").touch()
+    command = ["make", "--dry-run", "book", f"VENV={sys.prefix}"]
+    planned = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "lib.miniature" in planned and "jupyter-book build" not in planned
 
 
 def test_formulas_become_mathml():
