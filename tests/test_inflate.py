@@ -40,7 +40,7 @@ def test_padding_ghosts_by_hand():
     assert grown(still).flatten().tolist() == [6, 6, 6, 6]
 
 
-@pytest.mark.parametrize("where", ["all", "spatial", "first", networks.late])
+@pytest.mark.parametrize("where", ["all", "spatial", "first", "late"])
 @torch.inference_mode()
 def test_centre_start_answers_a_frozen_clip_as_the_2d_network_does(lite0, where):
     clip = frozen(skimage.data.coffee()[:, 100:500], 96, 4)
@@ -53,7 +53,7 @@ def test_centre_start_answers_a_frozen_clip_as_the_2d_network_does(lite0, where)
 def test_mean_start_does_so_away_from_the_ends(lite0):
     clip = frozen(skimage.data.chelsea(), 64, 13)
     wanted = lite0(clip[:, :, 0])
-    grown = inflate(lite0, init="mean", where=networks.late)
+    grown = inflate(lite0, init="mean", where="late")
     activations = grown.forward_features(clip)
     middle = lite0.forward_head(activations[:, :, 6])
     first = lite0.forward_head(activations[:, :, 0])

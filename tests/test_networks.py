@@ -52,7 +52,7 @@ def test_preprocess_refuses_what_is_no_clip(frames):
 
 @torch.inference_mode()
 def test_stages_in_a_row_are_the_network(small):
-    lower, upper = networks.stages(small)
+    lower, upper = networks.lower_and_upper(small)
     x = torch.randn(2, 3, 4, 64, 64)
     assert torch.allclose(upper.eval()(lower(x)), small(x), atol=1e-5)
 
@@ -61,7 +61,7 @@ def test_resnet_stages_in_a_row_are_the_network():
     from lib.model.inflate import inflate
 
     network = inflate(networks.resnet50(imagenet=False)).eval()
-    lower, upper = networks.stages(network)
+    lower, upper = networks.lower_and_upper(network)
     x = torch.randn(1, 3, 2, 32, 32)
     with torch.inference_mode():
         assert torch.allclose(upper(lower(x)), network(x), atol=1e-5)

