@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from dataclasses import dataclass
 
 import av
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 from PIL import Image
 from small import CELLS, FRAMES, SIZE, explanation
 
-from lib.explain.footprint import Footprint
-from lib.viewer.viewer import html, script
+from lib.viewer import caption, html, script
+from lib.viewer.viewer import distinct
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
@@ -59,10 +60,27 @@ def test_maps_and_ledger_survive():
 
 def test_caption_without_scripts():
     shown = explanation(logits=np.log(np.array([0.9, 0.07, 0.03], np.float32)))
-    caption = re.search(r"<p>(.*?)</p>", html(shown))[1]
-    assert caption == (
-        "true: Opening [something] · 1st: Closing [something] .90 · 2nd: Opening [something] .07"
-    )
+    said = "true: Opening [something] · 1st: Closing [something] .90 · 2nd: Opening [something] .07"
+    assert re.search(r"<p>(.*?)</p>", html(shown))[1] == caption(shown) == said
+
+
+def test_caption_says_where_cells_could_not_be_measured():
+    note = "where the cells look could not be measured: <compiled>"
+    shown = explanation(geometry_note=note)
+    assert caption(shown).endswith(f" · {note}") and payload(html(shown))["note"] == note
+    assert "measured: &lt;compiled&gt;</p>" in html(shown)
+    assert payload(html(explanation()))["note"] == "" and "·  " not in caption(explanation())
+
+
+def test_names_that_stand_twice_are_told_apart():
+    assert distinct(["a", "b", "a"]) == ["a (1)", "b", "a (2)"]
+    assert distinct(["a", "a", "a (1)"]) == ["a (1) (1)", "a (2)", "a (1) (2)"]
+    twins = explanation(classes=["Opening", "Closing", "Opening"], label=2)
+    assert payload(html(twins))["classes"] == ["Opening (1)", "Closing", "Opening (2)"]
+    assert caption(twins).startswith("true: Opening (2) · ")
+    assert 'class-index="2"' in html(twins, selected="Opening (2)")
+    with pytest.raises(ValueError, match=r"these have: Opening \(1\), Closing, Opening \(2\)"):
+        html(twins, selected="Opening")
 
 
 def test_starts_at_the_frame_with_most_evidence_for_the_most_probable_class():
@@ -79,7 +97,8 @@ def test_starts_at_the_frame_with_most_evidence_for_the_most_probable_class():
     [
         ({"frames": np.zeros((FRAMES, SIZE, SIZE, 3))}, "frames are float64"),
         ({"maps": np.full((3, FRAMES, CELLS, CELLS), np.nan)}, "maps are"),
-        ({"mapped": [0, 1]}, "mapped is"),
+        ({"mapped": [0, 1]}, "mapped has 2 entries, not 3"),
+        ({"mapped": [0, 1, 3]}, "mapped is [0, 1, 3]"),
         ({"cells": (np.ones(CELLS), np.ones(CELLS))}, "cells are"),
         ({"times": np.arange(2)}, "times has 2 entries"),
         ({"label": 3}, "label is 3"),
@@ -93,8 +112,7 @@ def test_names_the_field_that_does_not_fit(changes, named):
 
 @pytest.mark.parametrize(
     "argument",
-    [{"mode": "jet"}, {"scale": "frame"}, {"colours": "none"}, {"opacity": 2}, {"frame": 99}]
-    + [{"selected": "Nothing"}],
+    [{"mode": "jet"}, {"frame": 99}, {"selected": "Nothing"}, {"versus": 3}],
 )
 def test_names_the_argument_that_is_wrong(argument):
     with pytest.raises(ValueError, match=f"^{next(iter(argument))} is "):
@@ -205,8 +223,9 @@ def test_controls(open_page):
     viewer.get_by_text("More").click()
     viewer.get_by_label("Opacity").fill("0.3")
     assert page.get("opacity") == 0.3
-    viewer.get_by_role("combobox", name="Evidence for", exact=True).fill("thing tear")
-    viewer.get_by_role("option", name="Tearing").click()
+    field = viewer.get_by_role("combobox", name="Evidence for", exact=True)
+    field.fill("thing tear")
+    field.press("Enter")
     assert page.get("classIndex") == 2
     versus = viewer.get_by_role("combobox", name="less the evidence for")
     for name, index in ("closing", 0), ("nothing", None):
@@ -264,26 +283,71 @@ def test_speed(open_page):
     assert page.page.evaluate("pace") == 250
 
 
+def options(page, name: str) -> list[str]:
+    """What the browser's list below a field offers."""
+    values = "options => options.map(option => option.value)"
+    return page.viewer.locator(f".{name}-list option").evaluate_all(values)
+
+
+LIKE = ["Putting [something] into [something]", "Putting [something]", "putting [something]"]
+
+
 def test_choosing_a_class_by_keyboard(open_page):
-    page = open_page(html(explanation(), selected=0))
+    page = open_page(html(explanation(classes=LIKE), selected=0))
     field, keys = page.viewer.get_by_role("combobox").first, page.page.keyboard
+    assert field.input_value() == LIKE[0]
+    for typed, index in [
+        ("Putting [something]", 1),  # the whole name, though that is a part of another
+        ("putting [something]", 2),
+        ("  PUTTING [something]  ", 1),  # the case counts where it tells names apart
+        ("into put", 0),
+        ("no such class", 0),
+        ("", 0),
+    ]:
+        field.focus()
+        keys.type(typed)
+        keys.press("Enter")
+        assert page.get("classIndex") == index, typed
+        assert field.get_attribute("placeholder") == LIKE[index]
+        keys.press("Tab")
+        assert field.input_value() == LIKE[index]  # also after what names no class
     field.focus()
-    keys.type("opening")
-    assert page.viewer.get_by_role("option").all_inner_texts()[0].endswith("Opening [something]")
-    keys.press("Escape")
-    assert field.input_value() == "Closing [something]" and page.get("classIndex") == 0
-    keys.press("ArrowDown")
-    assert field.get_attribute("aria-expanded") == "true"
-    keys.press("ArrowDown")
-    marked = page.viewer.locator(f"#{field.get_attribute('aria-activedescendant')}")
-    name = marked.inner_text().split(maxsplit=1)[1]
-    keys.press("Enter")
-    assert field.input_value() == name and field.get_attribute("aria-expanded") == "false"
-    assert explanation().classes[page.get("classIndex")] == name
-    field.fill("no such class")
-    keys.press("Enter")
-    keys.press("Tab")
-    assert field.input_value() == name
+    assert field.input_value() == ""  # so that the list is whole
+    keys.type("Putting [something]")
+    keys.press("Tab")  # leaves without choosing
+    assert field.input_value() == LIKE[0] and page.get("classIndex") == 0
+
+
+def test_choosing_a_class_in_the_list(open_page):
+    logits = np.log(np.array([0.03, 0.9, 0.07], np.float32))
+    page = open_page(html(explanation(classes=LIKE, logits=logits)))
+    listed = [f".90 {LIKE[1]}", f".07 {LIKE[2]}", f".03 {LIKE[0]}"]
+    assert options(page, "class") == listed and options(page, "versus") == ["nothing", *listed]
+    for name, label in ("class", "Evidence for"), ("versus", "less the evidence for"):
+        field = page.viewer.get_by_role("combobox", name=label, exact=True)
+        field.focus()
+        field.fill(listed[1 if name == "class" else 2])  # as the browser does for an option
+        assert field.input_value() == "" and field.evaluate("field => field.matches(':focus')")
+    assert page.get("classIndex") == 2 and page.get("versusIndex") == 0
+    field.fill("nothing")
+    assert page.get("versusIndex") is None
+    page.viewer.get_by_text("heatmap").click()
+    assert field.input_value() == "nothing"
+
+
+def test_choosing_among_equal_names(open_page):
+    page = open_page(html(explanation(classes=["Opening", "Closing", "Opening"]), selected=1))
+    field = page.viewer.get_by_role("combobox").first
+    for typed, index in ("Opening (2)", 2), ("Opening (1)", 0):
+        field.fill(typed)
+        field.press("Enter")
+        assert page.get("classIndex") == index
+    page.page.evaluate("location.hash = 'class=Opening+(2)'")
+    page.page.wait_for_function("document.querySelector('cam-viewer').classIndex == 2")
+    link = page.get("link")
+    page.set(classIndex=1)
+    page.page.evaluate("link => { location.href = link }", link)
+    page.page.wait_for_function("document.querySelector('cam-viewer').classIndex == 2")
 
 
 def test_link_to_a_state(open_page):
@@ -303,6 +367,26 @@ def test_link_to_a_state(open_page):
     assert state == [page.get(n) for n in ("classIndex", "versusIndex", "mode", "threshold")]
     page.page.evaluate("location.hash = 'a-heading'")  # means no viewer
     assert page.get("frame") == 4
+    page.page.evaluate("location.hash = 'frame=1&class=Nobody&versus=7'")  # names no class
+    page.page.wait_for_function("document.querySelector('cam-viewer').frame == 1")
+    assert [page.get("classIndex"), page.get("versusIndex")] == state[:2]
+
+
+def test_a_link_says_all_of_a_state(open_page):
+    """What a viewer was printed with gives way to what the link says."""
+    page = open_page(html(explanation(), selected=2, versus=0))
+    page.set(versusIndex=None, truth=True, scale="all")
+    link = page.get("link")
+    page.set(versusIndex=1, truth=False, scale="class", opacity=0.1)
+    page.page.evaluate("link => { location.href = link }", link)
+    page.page.wait_for_function("document.querySelector('cam-viewer').opacity == 0.65")
+    assert page.get("versusIndex") is None and page.get("truth") and page.get("scale") == "all"
+
+
+def test_a_class_named_like_a_number(open_page):
+    page = open_page(html(explanation(classes=["2", "0", "1"]), selected=0))
+    page.page.evaluate("location.hash = 'class=2'")  # an index, as links have it
+    page.page.wait_for_function("document.querySelector('cam-viewer').classIndex == 2")
 
 
 def test_link_to_a_viewer_out_of_sight(open_page, tmp_path):
@@ -391,9 +475,7 @@ def test_caption_marks_and_selects(open_page):
     ]
     page.viewer.get_by_role("button", name="Opening [something]").last.click()
     assert page.get("classIndex") == 1
-    page.viewer.get_by_role("combobox").first.click()
-    options = page.viewer.locator(".class-list [role=option]").all_inner_texts()
-    assert [option.split()[0] for option in options] == [".90", ".07", ".03"]
+    assert [option.split()[0] for option in options(page, "class")] == [".90", ".07", ".03"]
 
 
 def test_why_one_class_and_not_another(open_page):
@@ -517,6 +599,11 @@ def test_maps_with_fewer_steps_than_frames(open_page):
     assert differ(stages[2], stages[3])
 
 
+def test_the_note_is_shown(open_page):
+    page = open_page(html(explanation(geometry_note="where the cells look is not known")))
+    assert "where the cells look is not known" in page.viewer.locator(".source").inner_text()
+
+
 def test_hostile_label_is_shown(open_page):
     page = open_page(html(explanation(classes=[HOSTILE, "a", "b"], label=0)))
     assert HOSTILE in page.viewer.locator(".caption").inner_text()
@@ -572,14 +659,22 @@ def test_lives_as_an_output_in_vs_code(browser, theme):
     page.close()
 
 
-def footprint(half, core, field=(np.inf,) * 3) -> Footprint:
+@dataclass
+class Footprint:
     """As far before as after the centre: t, y, x, of the clip's frames and pixels."""
-    extents = [tuple((reach, reach) for reach in extent) for extent in (half, core, field)]
-    return Footprint((FRAMES, SIZE, SIZE), (1.0, 16.0, 16.0), *extents)
+
+    half: tuple
+    core: tuple
+    field: tuple = (np.inf,) * 3
+    shape: tuple = (FRAMES, SIZE, SIZE)
+
+    def __post_init__(self):
+        for name in "half", "core", "field":
+            setattr(self, name, tuple((reach, reach) for reach in getattr(self, name)))
 
 
 def point(page, y: float, x: float) -> None:
-    """The mouse to a place of the stage, in fractions of it."""
+    """The mouse to a point of the stage, in fractions of it."""
     box = page.viewer.locator("canvas").bounding_box()
     page.page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
 
@@ -596,9 +691,10 @@ def cyan(pixels: np.ndarray) -> list[float]:
 
 @pytest.mark.parametrize("mode", ["overlay", "heatmap"])
 def test_hovering_shows_the_footprint_of_a_cell(open_page, mode):
-    seen = footprint(half=(0.5, 12, 8), core=(1.5, np.inf, np.inf), field=(2.5, np.inf, np.inf))
+    seen = Footprint(half=(0.5, 12, 8), core=(1.5, np.inf, np.inf), field=(2.5, np.inf, np.inf))
     shown = explanation(footprint=seen, frames=np.zeros((FRAMES, SIZE, SIZE, 3), np.uint8))
-    page = open_page(html(shown, selected=0, mode=mode, opacity=0, frame=1))
+    page = open_page(html(shown, selected=0, mode=mode, frame=1))
+    page.set(opacity=0)
     viewer, pixels = page.viewer, page.pixels()
     assert repr(seen) in viewer.locator(".source").inner_text()
     status, height = viewer.locator(".status").inner_text(), viewer.bounding_box()["height"]
@@ -630,10 +726,11 @@ def test_hovering_shows_the_footprint_of_a_cell(open_page, mode):
 
 def test_a_footprint_ends_at_the_frame(open_page):
     dark = explanation(
-        footprint=footprint(half=(9, 20, 16), core=(9, 30, 16)),
+        footprint=Footprint(half=(9, 20, 16), core=(9, 30, 16)),
         frames=np.zeros((FRAMES, SIZE, SIZE, 3), np.uint8),
     )
-    page = open_page(html(dark, opacity=0))
+    page = open_page(html(dark))
+    page.set(opacity=0)
     point(page, 0.05, 0.95)  # the corner cell, centred on 8 and 56 of 64 pixels
     np.testing.assert_allclose(cyan(page.pixels()), [0, 38 / 64, 40 / 64, 1], atol=0.015)
 
@@ -654,7 +751,7 @@ def test_without_a_footprint_the_value_of_the_cell_is_shown(open_page):
 
 def test_a_tap_shows_a_cell_and_another_hides_it(open_page):
     page = open_page(
-        html(explanation(footprint=footprint((1, 8, 8), (2, 16, 16)))),
+        html(explanation(footprint=Footprint((1, 8, 8), (2, 16, 16)))),
         has_touch=True,
         viewport={"width": 360, "height": 800},
     )
@@ -669,18 +766,18 @@ def test_a_tap_shows_a_cell_and_another_hides_it(open_page):
 @pytest.mark.parametrize("width", [320, 360, 800])
 def test_hovering_moves_nothing(open_page, width):
     page = open_page(
-        html(explanation(footprint=footprint((1, 8, 8), (2, 16, 16)), times=np.arange(6) * 9999.0)),
+        html(explanation(footprint=Footprint((1, 8, 8), (2, 16, 16)), times=np.arange(6) * 9999.0)),
         viewport={"width": width, "height": 900},
     )
-    places = """viewer => [...viewer.shadowRoot.querySelectorAll("[class]")].map(part => {
+    boxes = """viewer => [...viewer.shadowRoot.querySelectorAll("[class]")].map(part => {
         const { x, y, width, height } = part.getBoundingClientRect();
         return [x, y, width, height];
     })"""
-    before = page.viewer.evaluate(places)
+    before = page.viewer.evaluate(boxes)
     for at in (0.1, 0.1), (0.6, 0.9):
         point(page, *at)
         assert "cell" in page.viewer.locator(".status").inner_text()
-        assert page.viewer.evaluate(places) == before
+        assert page.viewer.evaluate(boxes) == before
 
 
 @pytest.mark.parametrize("width", [360, 800])

@@ -1,4 +1,4 @@
-// <clip-gallery>: short silent clips that play while they are on screen. Printed by lib/gallery.py.
+// <clip-gallery>: short silent clips that play while they are on screen. Printed by gallery.py.
 //
 // Nothing moves by itself for readers who asked for less motion. One button plays or pauses all of
 // them; a click, Enter or the space bar on a clip plays or pauses that one.
@@ -46,12 +46,13 @@
     #start() {
       if (this.#all.isConnected) return;
       this.#all.type = "button";
+      const label = () => { this.#all.textContent = this.#playing ? "Pause all" : "Play all"; };
       this.#all.addEventListener("click", () => {
         this.#playing = !this.#playing;
         this.#seen.forEach(video => this.#play(video, this.#playing));
-        this.#label();
+        label();
       });
-      this.#label();
+      label();
       this.prepend(this.#all);
       for (const video of this.querySelectorAll("video")) {
         video.removeAttribute("controls");
@@ -65,10 +66,6 @@
         button.append(video);
         this.#watch.observe(video);
       }
-    }
-
-    #label() {
-      this.#all.textContent = this.#playing ? "Pause all" : "Play all";
     }
 
     #play(video, on) {

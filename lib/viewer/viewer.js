@@ -1,10 +1,10 @@
-// <cam-viewer>: a clip with the network's evidence on every frame. Printed by lib/viewer.py.
+// <cam-viewer>: a clip with the network's evidence on every frame. Printed by viewer.py.
 //
 // The state of a viewer is its attributes and nothing else: frame, mode, class-index, versus-index,
 // opacity, threshold, scale, truth, speed, playing, cell ("row,column", which the pointer sets).
 // Its controls set them, a page or a test may set them (each is a property, too), and every change
 // draws the viewer anew. Links set them: page.html#frame=7&class=15, where class is an index or a
-// name; with &viewer=2 in the second viewer of the page.
+// name; with &viewer=2 in the second viewer of the page. No two classes have the same name here.
 //
 // <cam-viewer tile> is a small moving picture until it is opened; <cam-wall> is a grid of those.
 (() => {
@@ -15,11 +15,11 @@
     original: "original", overlay: "overlay", heatmap: "heatmap", beside: "side by side",
   };
   const SPEEDS = [0.25, 0.5, 1, 2, 4];
-  // What a link may say, and the attribute that it sets.
-  const LINKED = {
-    frame: "frame", class: "class-index", versus: "versus-index", mode: "mode",
-    opacity: "opacity", threshold: "threshold", scale: "scale", truth: "truth",
-  };
+  // The attributes, which are properties, too; a link may set the first of them.
+  const LINKED = ["frame", "class-index", "versus-index", "mode", "opacity", "threshold", "scale",
+    "truth"];
+  const STATE = [...LINKED, "speed", "playing", "cell", "open"];
+  const NOTHING = "nothing"; // is taken away
   const GAP = 8; // pixels of the stage between two pictures side by side
   const STAGE_SIZE = 384; // least pixels on the longest side of the stage, for sharp colours
 
@@ -41,15 +41,12 @@
     .text_html:has(cam-viewer[ready]) { background: none !important; padding: 0 !important; }
     .text_html:has(cam-wall) { color: inherit !important; }`;
 
-  const STYLE = `viewer.css`; // lib/viewer.py puts the file here
+  const STYLE = `viewer.css`; // viewer.py puts the file here
 
   const pick = (name, label) => `
-        <div class="field"><label class="name" for="${name}">${label}</label>
-          <div class="picker"><input class="${name}" id="${name}" role="combobox"
-            aria-controls="${name}-list" aria-expanded="false" aria-autocomplete="list"
-            autocomplete="off" spellcheck="false">
-            <ul class="${name}-list" id="${name}-list" role="listbox" aria-label="${label}"
-              hidden></ul></div></div>`;
+        <label class="${name}-field field"><span class="name">${label}</span>
+          <input class="${name}" list="${name}" autocomplete="off" spellcheck="false">
+          <datalist class="${name}-list" id="${name}"></datalist></label>`;
   const slide = (name, label, range, end = "") => `
         <label class="row ${name}-field"><span class="name">${label}</span>
           <input class="${name}" type="range" ${range}>${end}</label>`;
@@ -71,8 +68,8 @@
         ${pick("versus", "less the evidence for")}
         <fieldset class="modes"><legend class="unseen">View</legend>${
           Object.entries(MODES).map(([mode, name]) =>
-          `<label><input type="radio" name="mode" value="${mode}"><span>${name}</span></label>`,
-        ).join("")}</fieldset>
+          `<label><input class="mode" type="radio" name="mode" value="${mode}">` +
+          `<span>${name}</span></label>`).join("")}</fieldset>
         <div class="legend"><span>0</span><div class="ramp"><i></i></div><span class="most"></span>
           <span></span><span class="name">evidence of one cell, in logits</span></div>
         <label class="row truth-field"><input class="truth" type="checkbox">outline the truth</label>
@@ -80,7 +77,8 @@
           ${slide("opacity", "Opacity", 'min="0" max="1" step="0.05"')}
           ${slide("threshold", "Hide below", 'min="0" max="0.95" step="0.05"',
             '<output class="least"></output>')}
-          <label class="row"><input class="scale" type="checkbox">one scale for all classes</label>
+          <label class="row"><input class="scale" type="checkbox" value="all">one scale for all
+            classes</label>
           <div class="row">
             <label><span class="name">Speed</span> <select class="speed">${SPEEDS.map(speed =>
               `<option value="${speed}">${speed}×</option>`).join("")}</select></label>
@@ -102,6 +100,10 @@
   const probability = value => value.toFixed(2).replace(/^0/, "");
   const decimals = (value, digits = 3) => value.toFixed(digits).replace("-", "−");
   const signed = (value, digits) => (value < 0 ? "" : "+") + decimals(value, digits);
+
+  // "class-index" is .classIndex to scripts, and "class" in a link.
+  const property = attribute => attribute.replace("-index", "Index");
+  const spoken = attribute => attribute.replace("-index", "");
 
   /** For each of `length` pixels, the two cells it lies between and the weight of the second. */
   const between = (centres, length) => {
@@ -181,95 +183,18 @@
     setTimeout(() => URL.revokeObjectURL(href), 60_000);
   };
 
-  /** A text field with a list below it of the entries whose text holds what is typed. */
-  class Picker {
-    #input; #list; #entries; #choose; #chosen;
-
-    /** entries: { value, note, name }; choose is called with the value of one. */
-    constructor(input, list, entries, choose) {
-      [this.#input, this.#list, this.#entries, this.#choose] = [input, list, entries, choose];
-      input.addEventListener("click", () => this.#open(this.#entries));
-      input.addEventListener("focus", () => input.select());
-      input.addEventListener("blur", () => this.#close());
-      input.addEventListener("input", event => {
-        event.stopPropagation();
-        const words = input.value.toLowerCase().split(/\s+/);
-        this.#open(this.#entries.filter(
-          ({ name }) => words.every(word => name.toLowerCase().includes(word)),
-        ));
-      });
-      input.addEventListener("keydown", event => this.#onKey(event));
-      list.addEventListener("pointerdown", event => event.preventDefault()); // keeps the focus
-      list.addEventListener("click", ({ target }) => this.#take(target.closest("li")));
-    }
-
-    set value(value) {
-      this.#chosen = this.#entries.find(entry => entry.value === value);
-      if (this.#list.hidden) this.#input.value = this.#chosen.name;
-    }
-
-    get #marked() { return this.#list.querySelector("[aria-selected=true]"); }
-
-    #open(entries) {
-      this.#list.replaceChildren(...entries.map(({ value, note, name }, place) => {
-        const item = element("li", { role: "option", id: `${this.#list.id}-${place}` });
-        item.dataset.value = value;
-        item.append(element("span", { textContent: note }), ` ${name}`);
-        return item;
-      }));
-      this.#list.hidden = false;
-      this.#input.setAttribute("aria-expanded", "true");
-      const place = entries.length < this.#entries.length ? 0 : entries.indexOf(this.#chosen);
-      this.#mark(this.#list.children[Math.max(0, place)]);
-    }
-
-    #mark(item) {
-      this.#marked?.setAttribute("aria-selected", "false");
-      item?.setAttribute("aria-selected", "true");
-      this.#input.setAttribute("aria-activedescendant", item?.id ?? "");
-      if (item) { // scrollIntoView would move the page, too
-        const { offsetTop, offsetHeight } = item;
-        this.#list.scrollTop = clamp(this.#list.scrollTop,
-          offsetTop + offsetHeight - this.#list.clientHeight, offsetTop);
-      }
-    }
-
-    #take(item) {
-      if (!item) return;
-      this.#close();
-      this.#choose(item.dataset.value);
-      this.#input.select();
-    }
-
-    #close() {
-      this.#list.hidden = true;
-      this.#input.setAttribute("aria-expanded", "false");
-      this.#input.removeAttribute("aria-activedescendant");
-      this.#input.value = this.#chosen.name;
-    }
-
-    #onKey(event) {
-      const open = !this.#list.hidden;
-      if (event.key === "Enter" && open) this.#take(this.#marked);
-      else if (event.key === "Escape" && open) this.#close();
-      else if (event.key === "ArrowDown" || event.key === "ArrowUp") {
-        const down = event.key === "ArrowDown";
-        if (!open) this.#open(this.#entries);
-        else this.#mark(
-          this.#marked?.[down ? "nextElementSibling" : "previousElementSibling"] ?? this.#marked,
-        );
-      } else return;
-      event.preventDefault();
-      event.stopPropagation();
-    }
-  }
-
   class CamViewer extends HTMLElement {
-    static observedAttributes = [
-      "frame", "mode", "class-index", "versus-index", "opacity", "threshold", "scale", "truth",
-      "speed", "playing", "cell", "open",
-    ];
+    static observedAttributes = STATE;
     static {
+      // Setting a property sets its attribute; null, false and "" take it away.
+      for (const attribute of STATE) {
+        const { get } = Object.getOwnPropertyDescriptor(this.prototype, property(attribute));
+        const set = function (value) {
+          if ([null, false, ""].includes(value)) this.removeAttribute(attribute);
+          else this.setAttribute(attribute, value);
+        };
+        Object.defineProperty(this.prototype, property(attribute), { get, set });
+      }
       addEventListener("hashchange", () => {
         for (const viewer of document.querySelectorAll(TAG)) viewer.#follow();
       });
@@ -277,7 +202,7 @@
         if (matches) for (const viewer of document.querySelectorAll(TAG)) viewer.#drawPrint();
       });
     }
-    #data; // as printed by lib/viewer.py
+    #data; // as printed by viewer.py
     #sheet; // all frames, one ImageBitmap
     #parts; // the elements of the shadow tree, by class
     #layer = document.createElement("canvas"); // what is laid over the frame
@@ -286,7 +211,6 @@
     #greatest; // evidence of one cell, in logits
     #unit; // "of the logit" where cells add up to it
     #sums; // its ledger (T,)
-    #pickers; // of the class and of the one whose evidence is taken away
     #timer;
     #inSight = false; // nothing is unpacked before the viewer comes near, nothing plays after
     #sight = new IntersectionObserver(changes => {
@@ -295,62 +219,44 @@
       else this.#keepTime();
     }, { rootMargin: "50%" });
 
+    #fraction(name, other) { return clamp(Number(this.getAttribute(name) ?? other) || 0, 0, 1); }
     get frame() {
       return clamp(Math.round(Number(this.getAttribute("frame"))) || 0, 0, this.frames - 1);
     }
-    set frame(index) { this.setAttribute("frame", index); }
     get frames() { return this.#data?.sheet.frames ?? 1; }
     get mode() {
       const mode = this.getAttribute("mode");
       return Object.hasOwn(MODES, mode) ? mode : "overlay";
     }
-    set mode(name) { this.setAttribute("mode", name); }
     get classIndex() {
       const index = Number(this.getAttribute("class-index"));
       return this.#data?.mapped.includes(index) === false ? this.#data.mapped[0] : index;
     }
-    set classIndex(index) { this.setAttribute("class-index", index); }
     /** The class whose evidence is taken away, or null. */
     get versusIndex() {
-      const index = this.getAttribute("versus-index") || null;
-      const other = index === null ? null : Number(index);
+      const other = parseInt(this.getAttribute("versus-index")); // none is not a number
       return other !== this.classIndex && this.#data?.mapped.includes(other) ? other : null;
     }
-    set versusIndex(index) {
-      if (index === null || index === "") this.removeAttribute("versus-index");
-      else this.setAttribute("versus-index", index);
-    }
-    get opacity() { return clamp(Number(this.getAttribute("opacity") ?? 0.65) || 0, 0, 1); }
-    set opacity(value) { this.setAttribute("opacity", value); }
+    get opacity() { return this.#fraction("opacity", 0.65); }
     /** Evidence below this fraction of the greatest is not shown. */
-    get threshold() { return clamp(Number(this.getAttribute("threshold")) || 0, 0, 1); }
-    set threshold(value) { this.setAttribute("threshold", value); }
+    get threshold() { return this.#fraction("threshold", 0); }
     /** How many times as fast as the clip was filmed. */
     get speed() {
       const speed = Number(this.getAttribute("speed"));
       return SPEEDS.includes(speed) ? speed : 1;
     }
-    set speed(value) { this.setAttribute("speed", value); }
+    /** Colours run up to the largest evidence of the "class", or of "all" of them. */
     get scale() { return this.getAttribute("scale") === "all" ? "all" : "class"; }
-    set scale(name) { this.setAttribute("scale", name); }
     get truth() { return this.hasAttribute("truth"); }
-    set truth(on) { this.toggleAttribute("truth", on); }
     /** [row, column] of the cell whose footprint is shown, or null. */
     get cell() {
       const cell = /^(\d+),(\d+)$/.exec(this.getAttribute("cell"))?.slice(1).map(Number);
       const [, , rows, columns] = this.#data?.maps.shape ?? [];
       return this.mode !== "original" && cell?.[0] < rows && cell[1] < columns ? cell : null;
     }
-    set cell(place) {
-      if (place) this.setAttribute("cell", place);
-      else this.removeAttribute("cell");
-    }
     get playing() { return this.hasAttribute("playing"); }
-    set playing(on) { this.toggleAttribute("playing", on); }
-
     /** A tile that shows all its controls. */
     get open() { return this.hasAttribute("open"); }
-    set open(on) { this.toggleAttribute("open", on); }
     get #closed() { return this.hasAttribute("tile") && !this.open; }
 
     focus(options) { this.#parts?.stage.focus(options); }
@@ -400,15 +306,18 @@
     /** Takes its state from the page's address, if that names this viewer. */
     #follow() {
       const wanted = new URLSearchParams(location.hash.slice(1));
-      const named = Object.keys(LINKED).filter(name => wanted.has(name));
+      const named = LINKED.filter(attribute => wanted.has(spoken(attribute)));
       const place = [...document.querySelectorAll(TAG)].indexOf(this) + 1;
       if (!named.length || place !== Number(wanted.get("viewer") ?? 1)) return;
       if (!this.#data) return this.#start(); // out of sight till now; comes back here
-      const { classes } = this.#data;
-      for (const name of named) {
-        const value = wanted.get(name);
-        const index = name === "class" || name === "versus" ? classes.indexOf(value) : -1;
-        this.setAttribute(LINKED[name], index < 0 ? value : index);
+      const { classes, mapped } = this.#data;
+      for (const attribute of named) {
+        let value = wanted.get(spoken(attribute));
+        if (attribute.endsWith("-index") && value) {
+          value = /^\d+$/.test(value) && value < classes.length ? +value : classes.indexOf(value);
+          if (!mapped.includes(value)) continue; // no such class, or it has no map
+        }
+        this[property(attribute)] = value;
       }
       this.open = true;
       this.playing = false;
@@ -418,10 +327,10 @@
     /** The address of this page with this viewer as it is now. */
     get link() {
       const place = [...document.querySelectorAll(TAG)].indexOf(this) + 1;
-      const state = new URLSearchParams({ viewer: place, frame: this.frame });
-      for (const [name, attribute] of Object.entries(LINKED)) {
-        const value = this.getAttribute(attribute);
-        if (value !== null && name !== "frame") state.set(name, value);
+      const state = new URLSearchParams({ viewer: place });
+      for (const attribute of LINKED) {
+        const value = this[property(attribute)];
+        state.set(spoken(attribute), value === null || value === false ? "" : value);
       }
       return `${location.href.split("#")[0]}#${state}`;
     }
@@ -434,7 +343,7 @@
       Object.assign(this.#layer, { width, height });
       data.maps.values = new Int16Array(bytes(data.maps.values).buffer);
       data.colours = bytes(data.colours);
-      data.grid = { y: between(cells.y, height), x: between(cells.x, width) };
+      data.grid = { y: between(cells[0], height), x: between(cells[1], width) };
       if (mask) {
         mask.bits = unpackBits(bytes(mask.bits));
         mask.grid = {
@@ -451,7 +360,7 @@
       this.#parts = Object.fromEntries(
         [...root.querySelectorAll("[class]")].map(part => [part.classList[0], part]),
       );
-      const { frame, ramp, source, truth } = this.#parts;
+      const { frame, ledger, ramp, source, truth } = this.#parts;
       frame.max = data.sheet.frames - 1;
       frame.style.setProperty("--frames", data.sheet.frames);
       truth.parentElement.hidden = !data.mask;
@@ -460,9 +369,9 @@
       const [, steps, rows, columns] = data.maps.shape;
       source.textContent =
         `${data.method} at layer ${data.layer}, ${steps} × ${rows} × ${columns} cells` +
-        (data.footprint ? `; ${data.footprint.text}` : "");
+        (data.footprint ? `; ${data.footprint.text}` : "") + (data.note ? `; ${data.note}` : "");
       this.#buildClasses();
-      this.#buildLedger(steps);
+      ledger.innerHTML = "<span><i></i></span>".repeat(steps);
       this.#listen(root);
     }
 
@@ -488,23 +397,39 @@
         }
         add(["1st", "2nd"][place], index, note);
       });
-      const entries = ranking.filter(index => mapped.includes(index)).map(index => ({
-        value: String(index), note: probability(probabilities[index]), name: classes[index],
-      }));
-      const nothing = { value: "", note: "", name: "nothing" };
-      this.#pickers = {
-        class: new Picker(field, this.#parts["class-list"], entries,
-          index => { this.classIndex = index; }),
-        versus: new Picker(versus, this.#parts["versus-list"], [nothing, ...entries],
-          index => { this.versusIndex = index; }),
-      };
-      versus.closest(".field").hidden = mapped.length < 2;
+      const entries = ranking.filter(index => mapped.includes(index)).map(index => {
+        const name = classes[index];
+        return { index, name, text: `${probability(probabilities[index])} ${name}` };
+      });
+      this.#offer("class", entries);
+      this.#offer("versus", [{ index: null, name: NOTHING, text: NOTHING }, ...entries]);
+      this.#parts["versus-field"].hidden = mapped.length < 2;
     }
 
-    #buildLedger(steps) {
-      for (let step = 0; step < steps; step++) {
-        this.#parts.ledger.appendChild(document.createElement("span")).append(element("i"));
-      }
+    /**
+     * A text field over the browser's own list. An entry is taken in the list, or by Enter: the
+     * one whose whole name is typed, or else the first that has all the words. While the field is
+     * in use it is empty, so that the list is whole, and what was taken stays in sight behind it.
+     */
+    #offer(name, entries) {
+      const field = this.#parts[name];
+      const options = entries.map(({ text }) => element("option", { value: text }));
+      this.#parts[`${name}-list`].append(...options);
+      const take = entry => {
+        if (!entry) return;
+        this[`${name}Index`] = entry.index;
+        field.value = "";
+      };
+      field.addEventListener("focus", () => { field.value = ""; });
+      field.addEventListener("blur", () => { field.value = field.placeholder; });
+      field.addEventListener("input", () => take(entries.find(({ text }) => text === field.value)));
+      field.addEventListener("keydown", ({ key }) => {
+        const words = field.value.toLowerCase().split(/\s+/);
+        if (key !== "Enter" || !words.join("")) return;
+        take(entries.find(entry => entry.name === field.value.trim()) ??
+          entries.find(entry => entry.name.toLowerCase() === words.join(" ").trim()) ??
+          entries.find(entry => words.every(word => entry.name.toLowerCase().includes(word))));
+      });
     }
 
     #listen(root) {
@@ -545,20 +470,16 @@
 
     #cellAt({ clientX, clientY }) {
       const { left, top, width, height } = this.#parts.stage.getBoundingClientRect();
-      const { y, x } = this.#data.cells;
+      const [y, x] = this.#data.cells;
       const column = (clientX - left) / width * this.#canvas.width; // in pixels of the stage
       const across = column % (this.#layer.width + GAP) / this.#layer.width;
       return [nearest(y, (clientY - top) / height), nearest(x, across)];
     }
 
-    #onInput({ className, type, name, value, checked }) {
+    #onInput({ className, type, value, checked }) {
       if (className === "frame") this.#go(Number(value));
-      else if (className === "opacity") this.opacity = value;
-      else if (className === "threshold") this.threshold = value;
-      else if (className === "speed") this.speed = value;
-      else if (className === "scale") this.scale = checked ? "all" : "class";
-      else if (className === "truth") this.truth = checked;
-      else if (type === "radio" && name === "mode") this.mode = value;
+      else if (type === "checkbox") this[className] = checked && value;
+      else if (STATE.includes(className)) this[className] = value;
     }
 
     #onKey(event) {
@@ -656,7 +577,7 @@
 
     /** Everything that hangs on the class: evidence and its scale, the ledger and its sum. */
     #showClass() {
-      const { mapped, maps, ledger, bias, logits } = this.#data;
+      const { classes, mapped, maps, ledger, bias, logits } = this.#data;
       const [chosen, other] = [this.classIndex, this.versusIndex];
       const [row, less] = [mapped.indexOf(chosen), mapped.indexOf(other)];
       const [, steps, height, width] = maps.shape;
@@ -690,14 +611,16 @@
       for (const button of this.#parts.caption.querySelectorAll("button")) {
         button.setAttribute("aria-pressed", Number(button.value) === chosen);
       }
-      this.#pickers.class.value = String(chosen);
-      this.#pickers.versus.value = String(other ?? "");
+      for (const [field, index] of [[this.#parts.class, chosen], [this.#parts.versus, other]]) {
+        field.placeholder = classes[index] ?? NOTHING;
+        field.value = field.matches(":focus") ? "" : field.placeholder;
+      }
       this.#parts.scale.disabled = other !== null;
       this.#parts.ledger.setAttribute("aria-label", `Evidence for ${this.#subject} in ` +
         `each frame: ${this.#sums.map(sum => signed(sum)).join(", ")}`);
     }
 
-    /** True class and the two most probable, as lib/viewer.py wrote them. */
+    /** True class and the two most probable, as viewer.py wrote them. */
     get #guesses() { return this.querySelector(":scope > p").textContent; }
 
     /** What the evidence is for, in words. */
@@ -767,7 +690,7 @@
       const text = `cell (${row + 1}, ${column + 1}): ${value < 0 ? "−" : value > 0 ? "+" : ""}` +
         `${Number(Math.abs(value).toPrecision(2))}${this.#unit}`;
       if (!footprint) return text;
-      const [first, last] = covered(around(this.#now, footprint.core.t), this.frames)
+      const [first, last] = covered(around(this.#now, footprint.core[0]), this.frames)
         .map(frame => frame + 1);
       const frames = first === last ? `frame ${first}` : `frames ${first}–${last}`;
       return `${text}\nhalf: box; 90%: ${frames}`;
@@ -779,7 +702,7 @@
       for (const bar of this.#parts.ledger.children) bar.removeAttribute("data-seen");
       if (!this.cell || !footprint) return;
       for (const extent of ["field", "core", "half"]) {
-        const [first, last] = covered(around(this.#now, footprint[extent].t), steps);
+        const [first, last] = covered(around(this.#now, footprint[extent][0]), steps);
         for (let step = first; step <= last; step++) {
           this.#parts.ledger.children[step].dataset.seen = extent;
         }
@@ -821,7 +744,7 @@
       if (!this.#data) return; // the contact sheet is printed as it came
       const canvas = document.createElement("canvas");
       const { width, height } = this.#layer;
-      const columns = Math.ceil(Math.sqrt(this.frames));
+      const { columns } = this.#data.sheet;
       const rows = Math.ceil(this.frames / columns);
       Object.assign(canvas, { width: columns * (width + GAP), height: rows * (height + GAP) });
       const paper = canvas.getContext("2d");
@@ -851,12 +774,12 @@
           stage.strokeRect(...box);
         }
       };
-      outline(cellSpan(cells.y, row), cellSpan(cells.x, column), "white", 1.5);
+      outline(cellSpan(cells[0], row), cellSpan(cells[1], column), "white", 1.5);
       for (const [extent, line, dash] of [["field", 1, [2, 4]], ["core", 1.5, [7, 4]],
         ["half", 2.5, []]]) {
         if (!footprint) break;
-        const { y, x } = footprint[extent];
-        const [down, across] = [around(cells.y[row], y), around(cells.x[column], x)];
+        const [, y, x] = footprint[extent];
+        const [down, across] = [around(cells[0][row], y), around(cells[1][column], x)];
         const whole = `${[...down, ...across]}` === "0,1,0,1";
         if (!whole || extent === "half") outline(down, across, "#6ff3ff", line, dash);
       }
