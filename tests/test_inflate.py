@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import skimage.data
+import timm
 import torch
 import torchvision
 from PIL import Image
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from lib.model import networks
 from lib.model.inflate import Framewise, inflate, inflate_weight, macs, parameters
@@ -146,3 +148,132 @@ def test_says_what_is_wrong(arguments, said):
 def test_names_what_has_no_3d_form():
     with pytest.raises(TypeError, match=r"0 \(LayerNorm\)"):
         inflate(nn.Sequential(nn.LayerNorm(4), nn.Conv2d(1, 1, 1)))
+
+
+def test_a_rule_that_chooses_nothing_is_no_inflation():
+    with pytest.raises(ValueError, match="'late' chooses no convolution"):
+        inflate(nn.Sequential(nn.Conv2d(1, 1, 1)), where="late")
+
+
+def still(net2d: nn.Module, **arguments) -> tuple[torch.Tensor, torch.Tensor]:
+    """Answers to a picture, and to a clip of it: its logits, or else its middle frame."""
+    torch.manual_seed(1)
+    picture = torch.rand(1, 3, 16, 16).to(next(net2d.parameters()))
+    with torch.inference_mode():
+        answer = inflate(net2d, **arguments).eval()(picture.unsqueeze(2).expand(-1, -1, 5, -1, -1))
+        return net2d.eval()(picture), answer if answer.ndim == 2 else answer[:, :, 2]
+
+
+@pytest.mark.parametrize("init", ["mean", "centre"])
+@pytest.mark.parametrize("norm", [parametrizations.weight_norm, parametrizations.spectral_norm])
+def test_a_parametrized_convolution_grows_from_the_kernel_it_uses(norm, init):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 4, 3, padding=1)
+    nn.init.normal_(conv.bias)
+    net2d = nn.Sequential(norm(conv))
+    with torch.no_grad():
+        for parameter in net2d.parameters():
+            parameter.mul_(3)  # so that the kernel is not what it was before
+    torch.testing.assert_close(*still(net2d, init=init))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_bias_groups_and_number_type_are_kept(dtype):
+    conv = nn.Conv2d(3, 6, 3, stride=2, padding=2, dilation=2, groups=3, dtype=dtype)
+    wanted, found = still(nn.Sequential(conv))
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, wanted)
+
+
+class Doubled(nn.Conv2d):
+    """Its forward gives twice what a convolution gives."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class Centred(nn.Conv2d):
+    """The same, where few look."""
+
+    def _conv_forward(self, x, weight, bias):
+        return super()._conv_forward(x, weight - weight.mean(), bias)
+
+
+class Named(nn.Conv2d):
+    """A subclass that changes nothing but how it is made."""
+
+    def __init__(self, channels):
+        super().__init__(channels, channels, 3, padding=1)
+
+
+class Power(nn.AdaptiveAvgPool2d):
+    def forward(self, x):
+        return super().forward(x**3) ** (1 / 3)
+
+
+class Scaled(nn.ReLU):
+    def forward(self, x):
+        return super().forward(x) / x.amax((2, 3), keepdim=True)  # of a clip: over time and rows
+
+
+def with_hook(conv: nn.Conv2d, before: bool) -> nn.Conv2d:
+    add = conv.register_forward_pre_hook if before else conv.register_forward_hook
+    add(lambda *_: None)
+    return conv
+
+
+def patched(conv: nn.Conv2d) -> nn.Conv2d:
+    conv.forward = lambda x: x
+    return conv
+
+
+@pytest.mark.parametrize(
+    ("layer", "name"),
+    [
+        (Doubled(3, 3, 1), "Doubled"),
+        (Centred(3, 3, 1), "Centred"),
+        (timm.layers.StdConv2d(3, 3, 3), "StdConv2d"),
+        (nn.utils.spectral_norm(nn.Conv2d(3, 3, 1)), "Conv2d"),  # by a hook
+        (with_hook(nn.Conv2d(3, 3, 1), before=True), "Conv2d"),
+        (with_hook(nn.Conv2d(3, 3, 1), before=False), "Conv2d"),
+        (patched(nn.Conv2d(3, 3, 1)), "Conv2d"),
+        (nn.Conv2d(3, 3, 3, padding=1, padding_mode="circular"), "Conv2d"),
+        (nn.Conv2d(3, 3, 3, padding="same"), "Conv2d"),
+        (Power(1), "Power"),
+        (Scaled(), "Scaled"),
+    ],
+    ids=str,
+)
+def test_what_a_layer_does_beside_its_kind_is_not_dropped_but_refused_by_name(layer, name):
+    net2d = nn.Sequential(nn.Conv2d(3, 3, 1), layer)
+    with pytest.raises(TypeError, match=rf"1 \({name}\)"):
+        inflate(net2d)
+
+
+@pytest.mark.parametrize("layer", [Doubled(3, 4, 3, padding=1), timm.layers.StdConv2d(3, 4, 3)])
+def test_a_convolution_that_stays_2d_does_what_it_did(layer):
+    net2d = nn.Sequential(layer, nn.Conv2d(4, 5, 1))
+    torch.testing.assert_close(*still(net2d, where=lambda name, conv: name == "1"))
+
+
+def test_a_subclass_that_changes_nothing_grows():
+    torch.testing.assert_close(*still(nn.Sequential(Named(3))))
+
+
+def test_weight_standardised_networks_are_refused():
+    """Their convolutions compute their kernels: a copy of the weights alone was off by .32."""
+    net2d = timm.create_model("nf_resnet26", num_classes=4).eval()
+    with pytest.raises(TypeError, match=r"stem.conv \(ScaledStdConv2d\).*and \d+ more.*`where`"):
+        inflate(net2d)
+    picture = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        clip = picture.unsqueeze(2).expand(-1, -1, 3, -1, -1)
+        torch.testing.assert_close(inflate(net2d, where="none")(clip), net2d(picture))
+
+
+def test_resnetv2_grows_where_its_convolutions_are_plain():
+    net2d = timm.create_model("resnetv2_50", num_classes=4)
+    torch.testing.assert_close(*still(net2d))
+    net2d = timm.models.resnetv2.ResNetV2([1], [256], conv_layer=timm.layers.StdConv2d)
+    with pytest.raises(TypeError, match=r"stem.conv \(StdConv2d\)"):
+        inflate(net2d)

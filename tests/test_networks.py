@@ -1,9 +1,16 @@
 """Backbones, preprocessing, saving and loading, and the network that ships."""
 
+import copy
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import skimage.data
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from timm.data import ImageNetInfo
 
 from lib.miniature import CLASSES
@@ -51,17 +58,18 @@ def test_preprocess_refuses_what_is_no_clip(frames):
 
 
 @torch.inference_mode()
-def test_stages_in_a_row_are_the_network(small):
+def test_lower_and_upper_in_a_row_are_the_network(small):
     lower, upper = networks.lower_and_upper(small)
     x = torch.randn(2, 3, 4, 64, 64)
     assert torch.allclose(upper.eval()(lower(x)), small(x), atol=1e-5)
 
 
-def test_resnet_stages_in_a_row_are_the_network():
+def test_where_frames_meet_from_the_start_the_upper_part_is_all():
     from lib.model.inflate import inflate
 
     network = inflate(networks.resnet50(imagenet=False)).eval()
     lower, upper = networks.lower_and_upper(network)
+    assert len(lower) == 0
     x = torch.randn(1, 3, 2, 32, 32)
     with torch.inference_mode():
         assert torch.allclose(upper(lower(x)), network(x), atol=1e-5)
@@ -70,9 +78,10 @@ def test_resnet_stages_in_a_row_are_the_network():
 @torch.inference_mode()
 def test_saved_and_loaded_is_the_same_network(small, tmp_path):
     networks.save(small, tmp_path / "n.safetensors")
-    loaded = networks.load(tmp_path / "n.safetensors", output_stride=32)
+    loaded = networks.load(tmp_path / "n.safetensors")
     x = torch.randn(1, 3, 4, 64, 64)
     assert loaded.classes == small.classes and loaded.preprocess == small.preprocess
+    assert loaded.output_stride == small.output_stride == 32
     assert (loaded(x) - small(x)).abs().max() < 2e-2  # float16 on disk
     assert [p.name for p in tmp_path.iterdir()] == ["n.safetensors"]
 
@@ -88,13 +97,149 @@ def test_finer_maps_contain_the_coarse_ones(small, tmp_path):
     assert torch.allclose(a[..., 2, 2], b[..., 5, 5], atol=1e-3)
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize(("stride", "cells"), [(16, 4), (32, 2)])
+def test_the_network_loaded_is_the_one_trained(small, tmp_path, stride, cells):
+    """Not one of another output stride."""
+    networks.save(networks.at_stride(small, stride), tmp_path / "n.safetensors")
+    loaded = networks.load(tmp_path / "n.safetensors")
+    assert loaded.output_stride == stride
+    assert loaded.forward_features(torch.zeros(1, 3, 1, 64, 64)).shape[-2:] == (cells, cells)
+
+
+def test_an_output_stride_that_no_backbone_has_is_refused():
+    for profile in networks.PROFILES:
+        with pytest.raises(ValueError, match="output_stride=8: choose 16 or 32"):
+            networks.build(profile, ["a", "b"], output_stride=8, imagenet=False)
+
+
+def test_a_file_that_does_not_say_its_output_stride_is_refused(small, tmp_path):
+    path = tmp_path / "older.safetensors"
+    networks.save(small, path)
+    rewrite(path, drop="output_stride")
+    with pytest.raises(ValueError, match=r"older.safetensors .*output_stride=16 or 32"):
+        networks.load(path)
+    assert networks.load(path, output_stride=32).output_stride == 32
+
+
+def rewrite(path, drop=None, tensors=None, **about):
+    """Another header, or other tensors, in a file of weights."""
+    with safe_open(path, "pt") as file:
+        about = file.metadata() | about
+    about.pop(drop, None)
+    save_file(load_file(path) | (tensors or {}), path, about)
+
+
+def changed(network, name, value):
+    """A network with one number of a tensor replaced."""
+    network = copy.deepcopy(network)
+    with torch.no_grad():
+        network.get_buffer(name)[0] = value
+    return network
+
+
+def test_what_float16_cannot_hold_stays_float32(small, tmp_path):
+    networks.save(changed(small, "bn2.module.running_var", 1e5), tmp_path / "n.safetensors")
+    on_disk = load_file(tmp_path / "n.safetensors")
+    assert {name for name, x in on_disk.items() if x.dtype == torch.float32} == {
+        "bn2.module.running_var"
+    }
+    assert networks.load(tmp_path / "n.safetensors").bn2.module.running_var[0] == 1e5
+
+
+def test_a_tensor_too_small_for_float16_stays_float32(small, tmp_path):
+    network = copy.deepcopy(small)
+    with torch.no_grad():
+        network.classifier.weight.mul_(1e-7)
+    networks.save(network, tmp_path / "n.safetensors")
+    loaded = networks.load(tmp_path / "n.safetensors")
+    assert torch.equal(loaded.classifier.weight, network.classifier.weight)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_not_saved(small, tmp_path, value):
+    path = tmp_path / "n.safetensors"
+    with pytest.raises(ValueError, match=r"n.safetensors is not written: bn2\S*running_var"):
+        networks.save(changed(small, "bn2.module.running_var", value), path)
+    assert list(tmp_path.iterdir()) == []
+    networks.save(small, path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="not finite"):
+        networks.save(changed(small, "bn2.module.running_var", value), path)
+    assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_place_that_cannot_be_written_is_named(small, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        networks.save(small, tmp_path / "file" / "n.safetensors")
+    (tmp_path / "n.safetensors").mkdir()
+    with pytest.raises(OSError, match=r"n.safetensors"):
+        networks.save(small, tmp_path / "n.safetensors")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "n.safetensors"]
+
+
 def test_missing_weights_say_how_to_make_them(tmp_path):
     with pytest.raises(FileNotFoundError, match="python -m lib.training"):
         networks.load(tmp_path / "none.safetensors")
 
 
+PAPER = json.dumps(vars(networks.PROFILES["paper"]))
+SPOILT = {  # what becomes of a file of weights
+    "foreign": lambda path: path.write_bytes(b"no weights at all" * 9),
+    "empty": lambda path: path.write_bytes(b""),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:100_000]),
+    "cut in its header": lambda path: path.write_bytes(path.read_bytes()[:50]),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "of another package": lambda path: save_file({"x": torch.ones(2)}, path, {"format": "pt"}),
+    "without a header": lambda path: save_file(load_file(path), path),
+    "of another profile": lambda path: rewrite(path, profile=PAPER),
+    "of an unknown backbone": lambda path: rewrite(path, profile=PAPER.replace("50", "51")),
+    "of other classes": lambda path: rewrite(path, classes='["a", "b"]'),
+    "of no output stride": lambda path: rewrite(path, output_stride="8"),
+    "with a tensor too many": lambda path: rewrite(path, tensors={"more": torch.ones(1)}),
+    "with a tensor missing": lambda path: save_file(
+        {name: x for name, x in load_file(path).items() if name != "conv_head.weight"}, path
+    ),
+}
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_what_is_no_file_of_weights_is_named_with_the_remedy(small, tmp_path, how):
+    path = tmp_path / "n.safetensors"
+    networks.save(small, path)
+    SPOILT[how](path)
+    with pytest.raises(ValueError, match=r"n.safetensors .*`python -m lib.training`") as caught:
+        networks.load(path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_evaluation_mode_puts_everything_back(small):
+    network = copy.deepcopy(small).train()
+    network.bn2.eval()
+    network.classifier.bias.requires_grad_(False)
+    before = (
+        [m.training for m in network.modules()],
+        [p.requires_grad for p in network.parameters()],
+    )
+    with pytest.raises(KeyError), networks.evaluation_mode(network) as handles:
+        handles.append(network.bn2.register_forward_hook(lambda *_: None))
+        assert not any(m.training for m in network.modules())
+        assert not any(p.requires_grad for p in network.parameters())
+        raise KeyError
+    after = [m.training for m in network.modules()], [p.requires_grad for p in network.parameters()]
+    assert before == after and not network.bn2._forward_hooks
+
+
 def test_the_network_that_ships():
     network = networks.load()
-    assert network.classes == CLASSES
+    assert network.classes == CLASSES and network.output_stride == 16
     assert not network.training
     assert networks.WEIGHTS.stat().st_size < 20e6
+
+
+def test_importing_the_model_loads_neither_torchvision_nor_timm():
+    code = "import sys, lib.model; print(*{'torchvision', 'timm'} & sys.modules.keys())"
+    command = [sys.executable, "-c", code]
+    root = networks.WEIGHTS.parents[2]
+    assert subprocess.run(command, capture_output=True, text=True, cwd=root).stdout == "\n"

@@ -19,11 +19,10 @@ def fast_bfloat16(device: torch.device) -> bool:
 
 
 def trains_fast_in_bfloat16(network: nn.Module) -> bool:
-    """Whether the network trains faster in bfloat16 where it is. On a CPU, gradients of depthwise
-    convolutions are slower in bfloat16 than in float32."""
-    device = device_of(network)
+    """Whether the network trains faster in bfloat16 where it is: on a CPU, not with depthwise
+    convolutions, whose gradients are slower there than in float32."""
     convs = (m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d))
-    dense = all(conv.groups == 1 for conv in convs)
+    dense, device = all(conv.groups == 1 for conv in convs), device_of(network)
     return fast_bfloat16(device) and (dense or device.type != "cpu")
 
 
@@ -38,9 +37,8 @@ def channels_last(network: nn.Module) -> nn.Module:
 
 def hardware(device_type: str) -> str:
     """The GPU's name, or the number of CPU cores."""
-    if device_type == "cuda":
-        return torch.cuda.get_device_name()
-    return f"{os.cpu_count()} CPU cores, no GPU"
+    cores = f"{os.cpu_count()} CPU cores, no GPU"
+    return torch.cuda.get_device_name() if device_type == "cuda" else cores
 
 
 def versions() -> dict[str, str]:

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.overrides import TorchFunctionMode
 
-#: Which convolutions grow in time, by (module name, convolution). The last two are of EfficientNet:
-#: those that widen a block of its last two stages, and all of these stages and of the head.
-RULES: dict[str, Callable[[str, nn.Conv2d], bool]] = {
+Rule = Callable[[str, nn.Conv2d], bool]  # of a module's name and the convolution
+
+#: Which convolutions grow in time. The last two are of EfficientNet: the convolutions that widen a
+#: block of its last two stages, and all of these stages and of the head.
+RULES: dict[str, Rule] = {
     "all": lambda name, conv: True,
     "spatial": lambda name, conv: max(conv.kernel_size) > 1,
     "first": lambda name, conv: name.endswith(("conv1", "conv_pw", "conv_stem")),
@@ -28,7 +29,7 @@ RULES: dict[str, Callable[[str, nn.Conv2d], bool]] = {
     "upper": lambda name, conv: name.startswith(("blocks.5.", "blocks.6.", "conv_head")),
 }
 
-_POINTWISE = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.Dropout, nn.Linear, nn.Identity, nn.Flatten)
+_POINTWISE = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.Dropout, nn.Identity, nn.Flatten)
 _FRAMEWISE = (nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d)
 
 
@@ -36,8 +37,7 @@ class Framewise(nn.Module):
     """A 2D module run on every frame of a clip: (N, C, T, H, W) in and out.
 
     Batch norm counts the same values either way: its mean over N*T frames is that over N clips. In
-    evaluation on a CPU, a sequence of layers takes a few frames at a time, so that what passes
-    between the layers stays in the processor's cache.
+    evaluation on a CPU, a sequence of layers takes a few frames at a time, which suits its cache.
     """
 
     at_once = 8
@@ -45,7 +45,6 @@ class Framewise(nn.Module):
     def __init__(self, module: nn.Module):
         super().__init__()
         self.module = module
-        self.training = module.training
 
     def forward(self, x: Tensor) -> Tensor:
         frames = x.transpose(1, 2).flatten(0, 1)  # (N*T, C, H, W), no copy if channels come last
@@ -58,34 +57,24 @@ class Framewise(nn.Module):
     def frames_are_apart(self) -> bool:
         """Whether this is a sequence of layers, none of which normalises by the batch it sees."""
         norms = (m for m in self.module.modules() if isinstance(m, _BatchNorm))
-        return isinstance(self.module, nn.Sequential) and not any(
-            norm.training or norm.running_mean is None for norm in norms
-        )
+        by_batch = any(norm.training or norm.running_mean is None for norm in norms)
+        return isinstance(self.module, nn.Sequential) and not by_batch
 
 
 class SamePadConv3d(nn.Conv3d):
     """A 3D convolution with TensorFlow's "SAME" padding in space, as timm's `Conv2dSame` pads."""
 
     def forward(self, x: Tensor) -> Tensor:
-        pad = []
-        for axis in (2, 1):  # the width first, as `pad` wants it
-            size, step = x.shape[axis + 2], self.stride[axis]
-            reach = (self.kernel_size[axis] - 1) * self.dilation[axis] + 1
-            total = max((-(-size // step) - 1) * step + reach - size, 0)
-            pad += [total // 2, total - total // 2]
-        return super().forward(F.pad(x, pad))
+        from timm.layers import pad_same
+
+        shape = self.kernel_size[1:], self.stride[1:], self.dilation[1:]
+        return super().forward(pad_same(x, *shape))
 
 
 def inflate(
-    net2d: nn.Module,
-    kernel: int = 3,
-    init: str = "centre",
-    where: str | Callable[[str, nn.Conv2d], bool] = "all",
+    net2d: nn.Module, kernel: int = 3, init: str = "centre", where: str | Rule = "all"
 ) -> nn.Module:
     """A 3D copy of a 2D CNN: takes clips (N, 3, T, H, W), keeps T throughout, gives logits (N, K).
-
-    A convolution that computes its kernel, as weight-standardised ones do, grows from the kernel
-    that it computes now.
 
     Args:
         net2d: built of convolutions, batch norms, pools and pointwise layers, such as torchvision's
@@ -93,12 +82,10 @@ def inflate(
         kernel: temporal kernel size, odd; padding (kernel - 1) / 2, stride 1.
         init: "mean" or "centre".
         where: "all"; "spatial", kernels wider than 1x1; "first", the first convolution and the
-            first of each block; "none"; another name of `RULES`; or a function of (name,
-            convolution). The others stay 2D and see the frames one by one.
+            first of each block; "none"; another of `RULES`; or a function of (name, convolution).
+            The others stay 2D and see the frames one by one.
 
-    Raises:
-        ValueError: for an even kernel, an unknown `init` or `where`, or where nothing would grow.
-        TypeError: naming the layers that have no 3D form here.
+    A TypeError names the layers that have no 3D form here.
     """
     if kernel < 1 or kernel % 2 == 0:
         raise ValueError(f"kernel={kernel}: a temporal kernel needs an odd size, such as 3")
@@ -107,33 +94,31 @@ def inflate(
     if isinstance(where, str) and where not in RULES:
         raise ValueError(f"where={where!r}: choose {', '.join(map(repr, RULES))} or a function")
     chosen = RULES[where] if isinstance(where, str) else where
-    refused: list[str] = []
+    refused = []
 
-    def grow(module: nn.Module, name: str) -> nn.Module:
-        grown = module
+    def grow(module: nn.Module, name: str) -> nn.Module | None:
+        form = module
         if isinstance(module, nn.Conv2d) and chosen(name, module):
-            grown = _conv(module, kernel, init)
+            form = _conv(module, kernel, init)
         elif isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1)):
-            plain = type(module) is nn.AdaptiveAvgPool2d and not _hooked(module)
-            grown = nn.AdaptiveAvgPool3d(1) if plain else None  # the clip's mean, not each frame's
+            form = nn.AdaptiveAvgPool3d(1) if _plain(module, nn.AdaptiveAvgPool2d) else None
         elif isinstance(module, nn.Linear) or type(module) in _POINTWISE:
-            pass
+            return module
         elif name and not any(_meets(n, m, chosen) for n, m in module.named_modules(prefix=name)):
             known = isinstance(module, _FRAMEWISE) or list(module.children())
-            grown = Framewise(module) if known else None
-        else:
-            for child_name, child in module.named_children():
-                setattr(module, child_name, grow(child, f"{name}.{child_name}".lstrip(".")))
-        if grown is None:
-            refused.append(f"{name or 'the network'} ({type(module).__name__})")
-        return grown
+            form = Framewise(module) if known else None
+        for child_name, child in module.named_children() if form is module else ():
+            setattr(module, child_name, grow(child, f"{name}.{child_name}".lstrip(".")))
+        if form is None:
+            refused.append(f"{name or 'it'} ({type(module).__name__})")
+        return form
 
     net3d = grow(copy.deepcopy(net2d), "")
     if refused:
         more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
         raise TypeError(
             f"cannot inflate {', '.join(refused[:3])}{more}: only convolutions, norms and pools "
-            "that do nothing else and have no hooks; with `where` a convolution can stay 2D"
+            "that do nothing else and have no hooks; `where` can leave a convolution 2D"
         )
     if where != "none" and not any(isinstance(module, nn.Conv3d) for module in net3d.modules()):
         raise ValueError(f"where={where!r} chooses no convolution of this network: say 'none'?")
@@ -144,75 +129,40 @@ def inflate_weight(weight: Tensor, kernel: int, init: str) -> Tensor:
     """Kernel (out, in, k, k) to (out, in, kernel, k, k)."""
     if init == "mean":
         return (weight / kernel).unsqueeze(2).repeat(1, 1, kernel, 1, 1)
-    grown = weight.new_zeros(*weight.shape[:2], kernel, *weight.shape[2:])
-    grown[:, :, kernel // 2] = weight
-    return grown
+    return F.pad(weight.unsqueeze(2), (0, 0, 0, 0, kernel // 2, kernel // 2))
 
 
-def _meets(name: str, module: nn.Module, chosen: Callable) -> bool:
+def _meets(name: str, module: nn.Module, chosen: Rule) -> bool:
     """Whether the clip's frames meet in this layer."""
     if isinstance(module, nn.Conv2d):
         return chosen(name, module)
     return isinstance(module, nn.AdaptiveAvgPool2d | nn.Linear | nn.Flatten)
 
 
-def _hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
-
-
-class _Watch(TorchFunctionMode):
-    """Keeps the kernel with which a 2D convolution ran inside it."""
-
-    kernel: Tensor | None = None
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function is F.conv2d:
-            self.kernel = args[1] if len(args) > 1 else kwargs["weight"]
-        return function(*args, **kwargs or {})
+def _plain(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a module does what its kind does, and nothing of its own."""
+    changed = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+    return type(module).forward is kind.forward and not changed
 
 
 @torch.no_grad()
 def _conv(conv: nn.Conv2d, kernel: int, init: str) -> nn.Conv3d | None:
-    """Its 3D form; None where there is none that answers a clip that stands still as it does."""
-    if conv.padding_mode != "zeros" or isinstance(conv.padding, str) or _hooked(conv):
+    """Its 3D form, from the kernel that it uses if a parametrization computes one; None where there
+    is none, as for a subclass that changes the kernel, the input or the output in its `forward`."""
+    same = type(conv).__name__ == "Conv2dSame"
+    plain = _plain(conv, type(conv) if same else nn.Conv2d) and conv.padding_mode == "zeros"
+    own = type(conv)._conv_forward is not nn.Conv2d._conv_forward
+    if not plain or own or isinstance(conv.padding, str):
         return None
-    training, conv = conv.training, conv.eval()
-    with _Watch() as watch:
-        conv(_picture(conv, 4))
-    weight = conv.weight if watch.kernel is None else watch.kernel
-    same = type(conv).__name__.endswith("Same") and not any(conv.padding)
-    grown = (SamePadConv3d if same else nn.Conv3d)(
-        conv.in_channels,
-        conv.out_channels,
-        (kernel, *conv.kernel_size),
-        stride=(1, *conv.stride),
-        padding=(kernel // 2, *conv.padding),
-        dilation=(1, *conv.dilation),
-        groups=conv.groups,
-        bias=conv.bias is not None,
-    ).to(weight)
-    grown.weight.copy_(inflate_weight(weight, kernel, init))
+    weight = conv.eval().weight  # in training, a spectral norm would change it here
+    shape = dict(stride=(1, *conv.stride), padding=(kernel // 2, *conv.padding))
+    shape |= dict(dilation=(1, *conv.dilation), groups=conv.groups, bias=conv.bias is not None)
+    kind = SamePadConv3d if same else nn.Conv3d
+    grown = kind(conv.in_channels, conv.out_channels, (kernel, *conv.kernel_size), **shape)
+    grown.to(weight).weight.copy_(inflate_weight(weight, kernel, init))
     if conv.bias is not None:
         grown.bias.copy_(conv.bias)
-    grown.requires_grad_(any(parameter.requires_grad for parameter in conv.parameters()))
-    sure = type(conv) is nn.Conv2d or weight.is_meta or _agree(grown, conv)
-    return grown.train(training) if sure else None
-
-
-def _picture(conv: nn.Conv2d, margin: int) -> Tensor:
-    """An uneven input for it, (1, C, side, side), a few pixels larger than its kernel."""
-    side = margin + max(k * d for k, d in zip(conv.kernel_size, conv.dilation))
-    values = torch.arange(conv.in_channels * side**2).sin()
-    return values.view(1, -1, side, side).to(conv.weight)
-
-
-def _agree(grown: nn.Conv3d, conv: nn.Conv2d) -> bool:
-    """Whether they answer the same to a picture and to a clip of it, away from the clip's ends."""
-    picture, steps = _picture(conv, 5), grown.kernel_size[0]
-    wanted = conv(picture)
-    found = grown(picture.unsqueeze(2).expand(-1, -1, steps, -1, -1))[:, :, steps // 2]
-    within = max(2e-3, 4 * torch.finfo(wanted.dtype).eps)
-    return bool((found - wanted).abs().max() <= within * wanted.abs().max())
+    return grown
 
 
 def parameters(network: nn.Module) -> int:
@@ -222,10 +172,8 @@ def parameters(network: nn.Module) -> int:
 
 @torch.no_grad()
 def macs(network: nn.Module, *shape: int) -> int:
-    """Multiply-accumulates of all convolutions and linear layers on one input of this shape.
-
-    Counted on PyTorch's "meta" device, so it costs neither time nor memory.
-    """
+    """Multiply-accumulates of all convolutions and linear layers on one input of this shape,
+    counted on PyTorch's "meta" device: it costs neither time nor memory."""
     from torch.utils.flop_counter import FlopCounterMode
 
     ghost = copy.deepcopy(network).to("meta").eval()

@@ -1,8 +1,7 @@
 """The networks of the book: a 2D backbone with its ImageNet weights, inflated, with a new head.
 
-Profile `default` is EfficientNet-Lite0, whose weights come as a Python package and which runs
-anywhere; `paper` is the article's ResNet-50, whose weights torchvision fetches where there is
-internet. Both are the same code with other arguments.
+Profile `default` is EfficientNet-Lite0, which runs anywhere and whose weights are a Python package;
+`paper` is the article's ResNet-50, whose weights torchvision fetches from the internet.
 """
 
 import json
@@ -28,10 +27,7 @@ WEIGHTS = Path(__file__).parents[1] / "weights" / "default.safetensors"
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Frames ((N,) T, H, W, 3) uint8 RGB to an input (N, 3, T, size, size) float32.
-
-    Frames of the right size are sent to the device as they are, and become floats there.
-    """
+    """Frames ((N,) T, H, W, 3) uint8 RGB to an input (N, 3, T, size, size) float32."""
 
     size: int
     mean: tuple[float, float, float]
@@ -40,16 +36,14 @@ class Preprocess:
     def __call__(self, frames: np.ndarray | Tensor, device: torch.device | str = "cpu") -> Tensor:
         frames = torch.as_tensor(frames)
         if frames.dtype != torch.uint8 or frames.ndim not in (4, 5) or frames.shape[-1] != 3:
-            raise ValueError(
-                f"frames {tuple(frames.shape)} {frames.dtype}: "
-                "need (T, H, W, 3) or (N, T, H, W, 3) uint8"
-            )
+            found = f"{tuple(frames.shape)} {frames.dtype}"
+            raise ValueError(f"frames {found}: need (T, H, W, 3) or (N, T, H, W, 3) uint8")
         clips, side = frames[None] if frames.ndim == 4 else frames, (self.size, self.size)
         flat = clips.flatten(0, 1)  # (N*T, H, W, 3)
         if flat.shape[1:3] != side:
             images = (Image.fromarray(frame).resize(side, Image.BICUBIC) for frame in flat.numpy())
             flat = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
-        x = flat.to(device, non_blocking=True).float().div_(255)  # (N*T, S, S, 3)
+        x = flat.to(device, non_blocking=True).float().div_(255)  # (N*T, S, S, 3), sent as bytes
         x = (x - torch.tensor(self.mean, device=device)) / torch.tensor(self.std, device=device)
         return x.view(*clips.shape[:2], *side, 3).permute(0, 4, 1, 2, 3)  # (N, 3, T, S, S)
 
@@ -72,11 +66,9 @@ PROFILES = {
 
 
 def efficientnet_lite0(output_stride: int = 32, imagenet: bool = True) -> nn.Module:
-    """EfficientNet-Lite0 with its ImageNet head, 2D, in eval mode; loaded without a download.
-
-    With `output_stride` 16 the last stride is taken out and the kernels after it are spread instead
-    (Chen et al. 2017, arXiv 1706.05587): the same weights look at twice as many cells a side.
-    """
+    """EfficientNet-Lite0 with its ImageNet head, 2D, in eval mode. With `output_stride` 16 the last
+    stride is taken out and the kernels after it are spread instead (Chen et al. 2017, arXiv
+    1706.05587): the same weights look at twice as many cells a side."""
     import timm
 
     network = timm.create_model("tf_efficientnet_lite0", output_stride=output_stride)
@@ -90,11 +82,8 @@ def efficientnet_lite0(output_stride: int = 32, imagenet: bool = True) -> nn.Mod
 
 
 def resnet50(output_stride: int = 32, imagenet: bool = True) -> nn.Module:
-    """ResNet-50 of torchvision, 2D, in eval mode; its weights are fetched on first use.
-
-    Raises:
-        RuntimeError: without internet, saying where a file of the weights can be put by hand.
-    """
+    """ResNet-50 of torchvision, 2D, in eval mode; its weights are fetched on first use. Without
+    internet, a RuntimeError says where a file of the weights can be put by hand."""
     from torchvision.models import ResNet50_Weights, resnet50
 
     network = resnet50(replace_stride_with_dilation=[False, False, output_stride == 16])
@@ -103,17 +92,14 @@ def resnet50(output_stride: int = 32, imagenet: bool = True) -> nn.Module:
         try:
             network.load_state_dict(weights.get_state_dict(check_hash=True))
         except OSError as error:
-            folder = Path(torch.hub.get_dir()) / "checkpoints"
-            raise RuntimeError(
-                f"cannot fetch {weights.url} ({error}): put that file in {folder}"
-            ) from error
+            put = f"put that file in {Path(torch.hub.get_dir(), 'checkpoints')}"
+            raise RuntimeError(f"cannot fetch {weights.url} ({error}): {put}") from error
     return network.eval()
 
 
-BACKBONES = {"efficientnet_lite0": efficientnet_lite0, "resnet50": resnet50}
-NORMALISATION = {  # mean and standard deviation of the colours
-    "efficientnet_lite0": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "resnet50": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+BACKBONES = {  # what makes each, and the mean and standard deviation of its colours
+    "efficientnet_lite0": (efficientnet_lite0, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "resnet50": (resnet50, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 
 
@@ -128,15 +114,16 @@ def build(
     if output_stride not in (16, 32):
         raise ValueError(f"output_stride={output_stride}: choose 16 or 32")
     profile = PROFILES[profile] if isinstance(profile, str) else profile
-    net2d = BACKBONES[profile.backbone](output_stride, imagenet)
-    head_name = "classifier" if hasattr(net2d, "classifier") else "fc"
-    head = nn.Linear(getattr(net2d, head_name).in_features, len(classes))
+    backbone, mean, std = BACKBONES[profile.backbone]
+    net2d = backbone(output_stride, imagenet)
+    name = "classifier" if hasattr(net2d, "classifier") else "fc"
+    head = nn.Linear(getattr(net2d, name).in_features, len(classes))
     nn.init.normal_(head.weight, std=0.01)
     nn.init.zeros_(head.bias)
-    setattr(net2d, head_name, head)
+    setattr(net2d, name, head)
     network = inflate(net2d, profile.kernel, profile.init, profile.where)
     network.classes, network.profile, network.output_stride = list(classes), profile, output_stride
-    network.preprocess = Preprocess(profile.size, *NORMALISATION[profile.backbone])
+    network.preprocess = Preprocess(profile.size, mean, std)
     return network
 
 
@@ -149,10 +136,8 @@ def at_stride(network: nn.Module, output_stride: int) -> nn.Module:
 
 @contextmanager
 def evaluation_mode(network: nn.Module) -> Iterator[list]:
-    """Evaluation mode, and no parameter asks for a gradient; yields a list for hook handles.
-
-    Hooks are taken away and every module's mode and parameter's flag put back, whatever happens.
-    """
+    """Evaluation mode, and no parameter asks for a gradient; yields a list for hook handles. At the
+    end, whatever happens, hooks are removed and modes and flags are as they were."""
     training = [module for module in network.modules() if module.training]
     asking = [parameter for parameter in network.parameters() if parameter.requires_grad]
     handles: list = []
@@ -173,17 +158,15 @@ def evaluation_mode(network: nn.Module) -> Iterator[list]:
 
 def lower_and_upper(network: nn.Module) -> tuple[nn.Sequential, nn.Sequential]:
     """The network in two parts that share its layers: the lower sees frames one by one, the upper
-    sees the clip. EfficientNet-Lite0 is cut before stage 6, where (N, 112, T, h, w) passes. Where
-    frames meet from the first layer on, as in the article's network, the upper part is all of it.
-    """
+    sees the clip. EfficientNet-Lite0 is cut before stage 6, where (N, 112, T, h, w) passes; where
+    frames meet from the start, as in the article's network, the upper part is all of it."""
     lower, upper = [], [network]
     if hasattr(network, "conv_stem"):
         framewise = [network.conv_stem, network.bn1, *network.blocks[:5]]
         if not any(isinstance(m, nn.Conv3d) for part in framewise for m in part.modules()):
             lower, upper = framewise, [*network.blocks[5:], network.conv_head, network.bn2]
             upper += [network.global_pool, nn.Dropout(0.2), network.classifier]
-    mode = network.training
-    return nn.Sequential(*lower).train(mode), nn.Sequential(*upper).train(mode)
+    return tuple(nn.Sequential(*part).train(network.training) for part in (lower, upper))
 
 
 def blocks(network: nn.Module) -> list[nn.Module]:
@@ -193,19 +176,16 @@ def blocks(network: nn.Module) -> list[nn.Module]:
 
 
 def save(network: nn.Module, path: Path | str) -> None:
-    """Write a network of `build` as safetensors, with what `load` needs to know.
-
-    Tensors become float16; one stays float32 if float16 would change a number in it by more than a
-    thousandth of the largest. A number that is not finite is a ValueError, and nothing is written.
-    """
+    """Write a network of `build`, with what `load` needs to know. Tensors become float16, but those
+    stay as they are that would change by over a thousandth of their largest number (such as one
+    above 65504). A number that is not finite is a ValueError, and nothing is written."""
     path, tensors = Path(path), {}
     for name, x in network.state_dict().items():
         if not x.isfinite().all():
             raise ValueError(f"{path} is not written: {name} has numbers that are not finite")
-        if x.is_floating_point() and x.numel():
-            x, half = x.float(), x.half()
-            x = half if (half.float() - x).abs().max() <= 1e-3 * x.abs().max() else x
-        tensors[name] = x.contiguous().cpu()
+        half = x.half() if x.is_floating_point() else x
+        close = (half.float() - x.float()).abs().max() <= 1e-3 * x.abs().max()
+        tensors[name] = (half if close else x).contiguous().cpu()
     about = dict(classes=network.classes, profile=asdict(network.profile))
     about["output_stride"] = network.output_stride
     content = as_bytes(tensors, {name: json.dumps(value) for name, value in about.items()})
@@ -215,33 +195,24 @@ def save(network: nn.Module, path: Path | str) -> None:
 
 def load(path: Path | str = WEIGHTS, output_stride: int | None = None) -> nn.Module:
     """A network that `save` wrote, in eval mode, float32, with channels last, which is quicker and
-    needs less memory; by default the one that ships with the package.
+    needs less memory; by default the one that ships, at the output stride it was trained with.
 
-    Args:
-        path: the file.
-        output_stride: 16 or 32; None means the one it was trained with.
-
-    Raises:
-        FileNotFoundError: naming the file and the command that makes it.
-        ValueError: naming the file, if it is not one of `save`, or not whole.
+    A FileNotFoundError or ValueError (not a file of `save`, or cut) names the file and the remedy.
     """
     path, remedy = Path(path), "make weights with `python -m lib.training`"
     if not path.exists():
         raise FileNotFoundError(f"no weights at {path}: {remedy}")
     try:
         with safe_open(path, "pt") as file:
-            about = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}
-        if not about.keys() >= {"classes", "profile"}:
-            raise ValueError("it names no classes and no profile")
+            about = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+        profile, classes = Profile(**about["profile"]), about["classes"]
         if output_stride is None and "output_stride" not in about:
-            remedy = "load it with output_stride=16 or 32, whichever it was trained with; save it"
+            remedy = "load it with output_stride=16 or 32, as it was trained, and save it again"
             raise ValueError("it does not say its output stride")
-        about = {name: json.loads(about[name]) for name in about}
-        stride = about["output_stride"] if output_stride is None else output_stride
-        network = build(Profile(**about["profile"]), about["classes"], stride, imagenet=False)
+        network = build(profile, classes, output_stride or about["output_stride"], imagenet=False)
         network.load_state_dict(state)
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
-        reason = textwrap.shorten(f"{error}", 200)
-        raise ValueError(f"{path} is no file of weights for this ({reason}): {remedy}") from error
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200)
+        raise ValueError(f"{path} cannot be loaded ({reason}): {remedy}") from error
     return channels_last(network).eval()
