@@ -4,6 +4,7 @@ import re
 import threading
 import time
 from types import SimpleNamespace
+from zipfile import ZipFile
 
 import ipywidgets as widgets
 import nbformat
@@ -16,9 +17,8 @@ from small import NAMES, Small
 
 from lib import explorer as module
 from lib import miniature
-from lib.data.something import Item
-from lib.data.video import Clip, VideoError, write_frames, write_video
-from lib.explain.explanation import ExplainError, Explanation
+from lib.data import Clip, SomethingSomething, VideoError, write_frames, write_video
+from lib.explain import ExplainError, Explanation
 from lib.explain.maps import layers_and_logits
 from lib.explorer import explore, sources
 
@@ -281,40 +281,84 @@ def test_a_missing_file_is_said(network, tmp_path, clips):
 
 def test_sources(tmp_path, clips, video):
     write_frames(tmp_path / "jpegs", clips[1])
+    with ZipFile(tmp_path / "zipped.zip", "w") as file:
+        for path in (tmp_path / "jpegs").iterdir():
+            file.write(path, path.name)
     (tmp_path / "notes.txt").write_text("no clip")
-    names = [source.name for source in sources(tmp_path, 4, 16)]
-    assert names == ["jpegs", "own.mp4"]
+    (tmp_path / "empty").mkdir()
+    assert [name for name, _ in sources(tmp_path, 16)] == ["jpegs", "own.mp4", "zipped.zip"]
     given = [str(video), tmp_path / "jpegs", clips[0], Clip(clips[1], np.arange(8.0))]
-    for source in sources(given, fps=4, size=16):
-        clip, label, mask = source.read(6)
-        assert clip.frames.shape == (6, 16, 16, 3) and label is mask is None
-    (alone,) = sources(video, 4, 16)
-    assert alone.name == "own.mp4"
+    for _, read in sources([*given, tmp_path / "zipped.zip"], 16):
+        clip = read(6)
+        assert clip.frames.shape == (6, 16, 16, 3) and clip.label is clip.mask is None
+    for path in video, tmp_path / "jpegs", tmp_path / "zipped.zip":
+        assert [name for name, _ in sources(path, 16)] == [path.name]
     with pytest.raises(VideoError, match="no video in it"):
-        (tmp_path / "empty").mkdir()
-        list(sources(tmp_path / "empty", 4, 16))
+        list(sources(tmp_path / "empty", 16))
     with pytest.raises(ExplainError, match="float is no clip"):
-        list(sources([1.5], 4, 16))
+        list(sources([1.5], 16))
 
 
-def test_the_truth_comes_along(tmp_path):
+def test_the_truth_comes_along():
     drawn = miniature.draw("test", 1, size=64, times=np.arange(16) / 4)
-    name = drawn.template
-    network = Small(classes=["another", name])
-    explanation = explore(network, [drawn], frames=4).explanation
-    assert explanation.label == 1 and np.array_equal(explanation.mask, drawn.truth.mask[6:10])
-    path = tmp_path / "videos" / "7.webm"
-    path.parent.mkdir()
-    write_video(path, drawn.frames, 4)
-    item = Item("7", path, name, "", [], 0)
-    explanation = explore(network, [item], frames=4).explanation
-    assert explanation.label == 1 and explanation.mask is None  # filmed, for all it knows
-    (tmp_path / "truth").mkdir()
-    np.savez(tmp_path / "truth" / "7.npz", roles=drawn.roles, times=drawn.times,
-             action=drawn.action, camera_moves=drawn.camera_moves)  # fmt: skip
-    explanation = explore(network, [item], frames=4).explanation
-    assert np.array_equal(explanation.mask, drawn.truth.mask[6:10])
-    assert explore(Small(classes="ab"), [item], frames=4).explanation.label is None
+    network = Small(classes=["another", drawn.label])
+    explorer = explore(network, [drawn, drawn], frames=4)
+    assert explorer.explanation.label == 1
+    assert np.array_equal(explorer.explanation.mask, drawn.truth.mask[6:10])
+    names = [name for name, _ in inside(explorer, widgets.Dropdown, "clip").options]
+    assert names == [f"0: {drawn.label}", f"1: {drawn.label}"]
+    assert explore(Small(classes="ab"), [drawn], frames=4).explanation.label is None
+
+
+def test_videos_of_a_dataset_bring_their_label_and_a_drawn_one_its_mask(tmp_path):
+    root = miniature.write(tmp_path / "mini", clips=10, size=64, workers=1)
+    dataset = SomethingSomething(root, "train")
+    item, name = dataset.items[3], dataset.classes[dataset.items[3].class_index]
+    explorer = explore(Small(classes=["another", name]), dataset, clip=3, frames=4)
+    menu = inside(explorer, widgets.Dropdown, "clip")
+    assert menu.options[3] == (f"{item.caption} ({item.id})", 3) and len(menu.options) == 8
+    assert explorer.error == "" and explorer.explanation.label == 1
+    truth = miniature.read_truth(root, item.id).at(explorer.explanation.times)
+    assert np.array_equal(explorer.explanation.mask, truth.mask)
+    (root / "miniature.json").unlink()  # filmed, for all it knows
+    explorer.frames = 5
+    assert explorer.explanation.label == 1 and explorer.explanation.mask is None
+
+
+# --- equal names ----------------------------------------------------------------------------------
+
+
+def test_equal_names_of_classes_are_told_apart(clips):
+    torch.manual_seed(0)
+    explorer = explore(Small(classes=["a", "b", "a"]), clips, frames=8)
+    menu = inside(explorer, widgets.SelectMultiple)
+    assert menu.options == ("a (1)", "b", "a (2)")
+    for chosen in ["a (2)"], [2]:
+        explorer.classes = []
+        explorer.classes = chosen
+        assert explorer.explanation.mapped == [2] and menu.value == ("a (2)",)
+    menu.value = ("a (1)", "a (2)")
+    assert explorer.explanation.mapped == [0, 2]
+    with pytest.raises(traitlets.TraitError, match="no 'a'"):
+        explorer.classes = ["a"]
+
+
+def test_equal_names_of_clips_are_told_apart(network, clips, tmp_path):
+    for folder, frames in zip("xy", clips):
+        (tmp_path / folder).mkdir()
+        write_video(tmp_path / folder / "own.mp4", frames.repeat(2, 1).repeat(2, 2), 4)
+    explorer = explore(network, sorted(tmp_path.glob("*/own.mp4")), frames=8)
+    menu = inside(explorer, widgets.Dropdown, "clip")
+    assert menu.options == (("own.mp4 (1)", 0), ("own.mp4 (2)", 1))
+    first = explorer.explanation.frames
+    explorer.clip = "own.mp4 (2)"
+    assert explorer.clip == menu.value == 1
+    assert not np.array_equal(explorer.explanation.frames, first)
+    upload(explorer, "own.mp4", (tmp_path / "x" / "own.mp4").read_bytes())
+    assert menu.options[2] == ("own.mp4 (3)", 2) and menu.value == 2
+    assert np.abs(explorer.explanation.frames.astype(int) - first).mean() < 1
+    with pytest.raises(traitlets.TraitError, match="there are 3"):
+        explorer.clip = "own.mp4"
 
 
 def test_without_clips_some_are_drawn(network):
