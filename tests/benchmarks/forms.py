@@ -1,7 +1,7 @@
 """The form of a network, number type and memory layout, that is quickest on this processor.
 
-Which one wins depends on its instructions, so each is tried on a clip. One that changes what the
-network says, or where it looks, is turned down: half precision must not cost the explanation.
+Which one is quickest depends on the processor's instructions, so each is tried on a clip. One that
+changes the network's answer, or its map, is refused: half precision must not cost the explanation.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lib.explain.explanation import ExplainError
 from lib.explain.maps import class_maps
-from lib.model import networks
+from lib.model import hardware
 
 TOLERANCE = 0.02  # how far a map may be off, as a share of its peak
 
@@ -34,7 +34,7 @@ class Trial:
     difference: float  # the largest of the maps of these two, as a share of the map's peak
 
     @property
-    def honest(self) -> bool:
+    def faithful(self) -> bool:
         return self.same_top2 and self.difference <= TOLERANCE
 
     def __str__(self) -> str:
@@ -43,13 +43,13 @@ class Trial:
 
 
 def fastest(network: nn.Module, inputs: Tensor, **options) -> nn.Module:
-    """A copy of `network` in its quickest honest form for inputs like these (N, 3, T, H, W).
+    """A copy of `network` in its quickest faithful form for inputs like these (N, 3, T, H, W).
 
-    `network` stays as it is. `options` are those of `lib.maps.class_maps`: a layer, a method.
-    Give the copy inputs in its own dtype, as `explain` does; maps come in float32 all the same.
+    `network` stays as it is. `options` are those of `class_maps`: a layer, a method. Give the copy
+    inputs in its own dtype, as `explain` does; maps come in float32 all the same.
     """
-    honest = (trial for trial in trials(network, inputs, **options) if trial.honest)
-    return min(honest, key=lambda trial: trial.seconds).network
+    faithful = (trial for trial in trials(network, inputs, **options) if trial.faithful)
+    return min(faithful, key=lambda trial: trial.seconds).network
 
 
 def trials(network: nn.Module, inputs: Tensor, **options) -> Iterator[Trial]:
@@ -74,7 +74,7 @@ def in_form(network: nn.Module, dtype: torch.dtype, channels_last: bool = False)
     """A copy in evaluation mode. Activations follow the layout of the kernels they meet."""
     form = copy.deepcopy(network).to(dtype).eval()
     if channels_last:
-        return networks.channels_last(form)
+        return hardware.channels_last(form)
     for parameter in form.parameters():
         parameter.data = parameter.data.contiguous()
     return form

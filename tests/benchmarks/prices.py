@@ -2,11 +2,11 @@
 
     python tests/benchmarks/prices.py [--record book/results/prices.json]
 
-Everything runs on the same network, laid out as `lib.networks.load` gives it, the same clip and
-threads. Times are taken in turns, so that whatever
-else the machine does hits all alike; each call explains another class. Memory is taken in a process
-of its own for each: the most it held (VmHWM), less what it held with network and clip loaded; what
-is freed goes back to the system at once, so that what malloc keeps for later is not counted.
+All candidates run on the same network, laid out as `lib.model.load` gives it, the same clip and the
+same number of threads. Times are taken in turns, so that whatever else the machine does affects all
+alike; each call explains another class. Memory is measured in a process of its own for each: the
+largest amount (VmHWM), less the amount with network and clip loaded; what is freed goes back to the
+system at once, so that what malloc keeps for later is not counted.
 """
 
 import argparse
@@ -30,12 +30,12 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import forms as speed
+import forms
 
 from lib.explain.maps import GRADIENT_METHODS, class_maps  # noqa: E402
-from lib.model import networks
+from lib.model import build, load  # noqa: E402
+from lib.model.hardware import channels_last, hardware, versions  # noqa: E402
 from lib.model.inflate import macs  # noqa: E402
-from lib.training import loop as training  # noqa: E402
 
 ALL = 40  # classes
 MEGABYTE = 1e6
@@ -51,13 +51,13 @@ class Setting(NamedTuple):
 
 
 def setting(name: str) -> Setting:
-    """The paper's inflated ResNet-50 with weights of chance, or the network that ships."""
+    """The paper's inflated ResNet-50 with random weights, or the network that ships."""
     torch.manual_seed(0)
     if name == "paper":
-        network = networks.build("paper", [str(k) for k in range(ALL)], imagenet=False).eval()
-        network = networks.channels_last(network)
+        network = build("paper", [str(k) for k in range(ALL)], imagenet=False).eval()
+        network = channels_last(network)
     else:
-        network = networks.load()
+        network = load()
     return Setting(network, clip(network.profile.size), LAYERS[name])
 
 
@@ -199,19 +199,19 @@ def status(field: str) -> int:
     return 1024 * int(next(line for line in lines if line.startswith(f"{field}:")).split()[1])
 
 
-def forms(at: Setting) -> list[dict]:
-    """Every form of `lib.speed`, and which of them it takes."""
+def forms_of(at: Setting) -> list[dict]:
+    """Every form of `forms`, and which of them is chosen."""
     found = [
         dict(
             form=str(trial),
             seconds=trial.seconds,
             same_top2=trial.same_top2,
             map_difference=trial.difference,
-            honest=trial.honest,
+            faithful=trial.faithful,
         )
-        for trial in speed.trials(at.network, at.inputs)
+        for trial in forms.trials(at.network, at.inputs)
     ]
-    best = min((row for row in found if row["honest"]), key=lambda row: row["seconds"])
+    best = min((row for row in found if row["faithful"]), key=lambda row: row["seconds"])
     return [
         row | dict(speed_up=found[0]["seconds"] / row["seconds"], chosen=row is best)
         for row in found
@@ -219,7 +219,7 @@ def forms(at: Setting) -> list[dict]:
 
 
 def peak(dtype: torch.dtype, times: int = 5) -> float:
-    """Operations a second of one wide 3x3x3 convolution, the kindest work there is to be had."""
+    """Operations a second of one wide 3x3x3 convolution, the work that suits a processor best."""
     layout = dict(memory_format=torch.channels_last_3d)
     x = torch.randn(1, 512, 16, 14, 14).to(dtype).contiguous(**layout)
     kernel = torch.randn(512, 512, 3, 3, 3).to(dtype).contiguous(**layout)
@@ -276,7 +276,7 @@ def _met(value: float, sign: str | None, aim: float | None) -> bool | None:
 def measure(name: str, rounds: int, threads: int) -> dict:
     at = setting(name)
     taken = seconds(at, rounds)
-    tried = forms(at)
+    tried = forms_of(at)
     peaks = {name: peak(dtype) for name, dtype in DTYPES.items()}
     work = 2 * macs(at.network, *at.inputs.shape)
     most = tried[0]["seconds"] * max(peaks.values()) / work
@@ -316,7 +316,10 @@ def table(result: dict) -> str:
     for name in PEERS:
         taken = rows[name][f"seconds_of_{ALL}_classes"]
         lines += [f"{f'{name}, class by class x {ALL}':44}{taken:9.1f}{taken / one:10.1f}"]
-    lines += ["", f"{'fastest honest forward':44}{'seconds':>9}{'speed-up':>10}{'top 2':>9}  maps"]
+    lines += [
+        "",
+        f"{'fastest faithful forward':44}{'seconds':>9}{'speed-up':>10}{'top 2':>9}  maps",
+    ]
     for row in result["forms"]:
         name = row["form"] + " (chosen)" * row["chosen"]
         top2 = "same" if row["same_top2"] else "other"
@@ -352,11 +355,10 @@ def main() -> None:
         return
     torch.set_num_threads(args.threads)
     record = dict(
-        hardware=training.hardware("cpu"),
+        hardware=hardware("cpu"),
         processor=torch.backends.cpu.get_cpu_capability(),
         threads=args.threads,
-        versions=training.versions()
-        | {name: version(name) for name in ("captum", "torchcam", "grad-cam")},
+        versions=versions() | {name: version(name) for name in ("captum", "torchcam", "grad-cam")},
         how=HOW,
         networks={},
     )

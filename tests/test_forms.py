@@ -1,6 +1,6 @@
-"""Forms of a network: the same numbers, the quickest honest one, and none that says otherwise."""
+"""Forms of a network: the same numbers, the quickest faithful one, and none that says otherwise."""
 
-import forms as speed
+import forms
 import numpy as np
 import pytest
 import torch
@@ -35,7 +35,7 @@ class Coarse(nn.Module):
         return self.fc(self.conv(x).mean((2, 3, 4)))
 
 
-def test_every_form_is_held_against_float32(network, clip):
+def test_every_form_is_compared_with_float32(network, clip):
     found = list(trials(network, clip))
     assert [str(trial) for trial in found] == [
         "float32, channels first",
@@ -74,24 +74,24 @@ def test_frames_one_by_one_are_a_view_where_channels_are_last(module):
     assert y.is_contiguous(memory_format=torch.channels_last_3d)
 
 
-def test_the_quickest_honest_form_is_taken(network, clip, monkeypatch):
+def test_the_quickest_faithful_form_is_taken(network, clip, monkeypatch):
     """Whatever the clock says of the others."""
-    honest, slow, elsewhere, other_top2 = (
+    faithful, slow, elsewhere, other_top2 = (
         Trial(nn.Identity(), torch.float32, False, *results)
         for results in [(2.0, True, 0.01), (3.0, True, 0), (1.0, True, 0.03), (1.0, False, 0)]
     )
-    monkeypatch.setattr(speed, "trials", lambda *_: iter([slow, elsewhere, honest, other_top2]))
-    assert fastest(network, clip) is honest.network
+    monkeypatch.setattr(forms, "trials", lambda *_: iter([slow, elsewhere, faithful, other_top2]))
+    assert fastest(network, clip) is faithful.network
 
 
-def test_a_form_that_changes_the_top_two_is_turned_down(clip):
+def test_a_form_that_changes_the_top_two_is_refused(clip):
     network = Coarse()
     with torch.no_grad():
         assert network(clip).argmax(1).tolist() == [1, 1]
     in_half = [trial for trial in trials(network, clip) if trial.dtype == torch.bfloat16]
     assert len(in_half) == 2
-    assert not any(trial.same_top2 or trial.honest for trial in in_half)
-    assert all(trial.difference < speed.TOLERANCE for trial in in_half)  # the maps alone would do
+    assert not any(trial.same_top2 or trial.faithful for trial in in_half)
+    assert all(trial.difference < forms.TOLERANCE for trial in in_half)  # the maps alone would do
     assert next(fastest(network, clip).parameters()).dtype == torch.float32
 
 
