@@ -170,7 +170,7 @@ def lower_and_upper(network: nn.Module) -> tuple[nn.Sequential, nn.Sequential]:
 
 
 def blocks(network: nn.Module) -> list[nn.Module]:
-    """The residual blocks, or what a backbone has in their place."""
+    """The residual blocks, or what a backbone has instead."""
     kinds = ("Bottleneck", "BasicBlock", "InvertedResidual", "DepthwiseSeparableConv")
     return [module for module in network.modules() if type(module).__name__ in kinds]
 

@@ -163,7 +163,7 @@ def alone(network: str, threads: int) -> dict[str, float]:
     """What `memory` runs: it loads network and clip once, and forks for each candidate."""
     torch.set_num_threads(1)  # threads do not survive a fork: none may have started
     at = setting(network)
-    held = {}
+    megabytes = {}
     for candidate in CANDIDATES:
         reader, writer = os.pipe()
         if (child := os.fork()) == 0:
@@ -172,9 +172,9 @@ def alone(network: str, threads: int) -> dict[str, float]:
             os._exit(0)
         os.close(writer)
         with open(reader) as answer:
-            held[candidate] = float(answer.read())
+            megabytes[candidate] = float(answer.read())
         os.waitpid(child, 0)
-    return held
+    return megabytes
 
 
 def peak_of(candidate: str, at: Setting) -> float:
@@ -239,7 +239,7 @@ def aims(rows: dict[str, dict], tried: list[dict], most: float) -> list[dict]:
     """Ratios of the medians, each beside what was aimed at; `most` is the speed-up of a forward
     pass that ran at the processor's peak throughout."""
     cost = {name: row["seconds"] for name, row in rows.items()}
-    held = {name: row["megabytes"] for name, row in rows.items()}
+    megabytes = {name: row["megabytes"] for name, row in rows.items()}
     every = f"cam, all {ALL} classes"
     kept = f"torchcam, all {ALL} classes, graph kept"
     ours = ("cam", *GRADIENT_METHODS)
@@ -252,11 +252,16 @@ def aims(rows: dict[str, dict], tried: list[dict], most: float) -> list[dict]:
         ("pytorch-grad-cam / cam", cost["pytorch-grad-cam"] / cost["cam"], ">=", 3),
         ("pytorch-grad-cam / gradcam", cost["pytorch-grad-cam"] / cost["gradcam"], ">=", 3),
         *(
-            (f"memory: {name} / captum", held[name] / held["captum"], "<=", 1.0)
+            (f"memory: {name} / captum", megabytes[name] / megabytes["captum"], "<=", 1.0)
             for name in (*ours, every)
         ),
         *(
-            (f"memory: {name} / pytorch-grad-cam", held[name] / held["pytorch-grad-cam"], "<=", 0.1)
+            (
+                f"memory: {name} / pytorch-grad-cam",
+                megabytes[name] / megabytes["pytorch-grad-cam"],
+                "<=",
+                0.1,
+            )
             for name in (*ours, every)
         ),
         ("pytorch-grad-cam / fastest form", cost["pytorch-grad-cam"] / best["seconds"], ">=", 12),
@@ -280,12 +285,12 @@ def measure(name: str, rounds: int, threads: int) -> dict:
     peaks = {name: peak(dtype) for name, dtype in DTYPES.items()}
     work = 2 * macs(at.network, *at.inputs.shape)
     most = tried[0]["seconds"] * max(peaks.values()) / work
-    held = memory(name, threads)
+    megabytes = memory(name, threads)
     rows = {
         candidate: dict(
             seconds=statistics.median(taken[candidate]),
             all_seconds=[round(s, 4) for s in taken[candidate]],
-            megabytes=held[candidate],
+            megabytes=megabytes[candidate],
         )
         for candidate in CANDIDATES
     }
