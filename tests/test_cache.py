@@ -5,16 +5,17 @@ import sys
 
 import numpy as np
 import pytest
-from test_datasets import root  # noqa: F401  six grey clips of 48x32
+from test_something import root  # noqa: F401  six grey clips of 48x32
 
 from lib.data import cache
-from lib.data.something import SomethingSomething, check
+from lib.data.check import check
+from lib.data.something import SomethingSomething
 from lib.data.video import VideoError, read_clip, read_frames, write_frames, write_video
 
 
 def test_says_the_same_as_the_dataset(root, tmp_path):  # noqa: F811
     folder = tmp_path / "small"
-    size = cache.build(root, folder, side=16)
+    size = cache.build_cache(root, folder, side=16)
     assert size == sum(path.stat().st_size for path in (folder / "cached").iterdir())
     for split in ("train", "validation", "test"):
         ours = SomethingSomething(folder, split, size=16)
@@ -23,7 +24,7 @@ def test_says_the_same_as_the_dataset(root, tmp_path):  # noqa: F811
         assert ours.classes == theirs.classes
         for (a, x), (b, y) in zip(ours, theirs):
             assert x == y and np.abs(a.astype(int) - b).max() <= 3
-    assert ours.items[0].clip(frames=1).frames.shape == (1, 16, 24, 3)
+    assert ours.clip(0, frames=1, size=None).frames.shape == (1, 16, 24, 3)
     assert check(folder, least=4).troubles == []
 
 
@@ -33,17 +34,17 @@ def test_goes_on_where_it_was_stopped(root, tmp_path):  # noqa: F811
     whole = broken.read_bytes()
     broken.write_bytes(b"")
     with pytest.raises(VideoError, match="12.webm: is empty"):
-        cache.build(root, folder, side=16)
+        cache.build_cache(root, folder, side=16)
     with pytest.raises(FileNotFoundError, match="unpack or draw"):  # half made: no dataset yet
         SomethingSomething(folder, "train")
     broken.write_bytes(whole)
     (root / "videos/7.webm").write_bytes(b"")  # is in the cache already
-    cache.build(root, folder, side=16)
+    cache.build_cache(root, folder, side=16)
     assert len(SomethingSomething(folder, "train")) == 3
     with pytest.raises(ValueError, match="has frames of side 16; name another"):
-        cache.build(root, folder, side=24)
+        cache.build_cache(root, folder, side=24)
     with pytest.raises(ValueError, match="small: is a cache itself"):
-        cache.build(folder, tmp_path / "smaller", side=8)
+        cache.build_cache(folder, tmp_path / "smaller", side=8)
 
 
 def test_every_frame_is_in_it_once(tmp_path):

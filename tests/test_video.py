@@ -176,7 +176,7 @@ def test_files_that_are_no_video(tmp_path):
         container.mux(stream.encode())
     for name, trouble in {
         "missing.mp4": "no such file",
-        ".": "is a folder",
+        ".": "no frames 00001.jpg",
         "empty.webm": "is empty",
         "page.webm": "not a video",
         "notes.txt": "is a text",
@@ -218,7 +218,7 @@ def test_write_video_leaves_a_whole_file_or_none(tmp_path, monkeypatch):
     path = tmp_path / "clip.webm"
     write_video(path, numbered(2), 12)
     before = path.read_bytes()
-    monkeypatch.setattr("lib.data.video.os.replace", _refuse)
+    monkeypatch.setattr("lib.data.write.os.replace", _refuse)
     with pytest.raises(VideoError, match="clip.webm: cannot be written"):
         write_video(path, numbered(3), 12)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
@@ -302,7 +302,7 @@ def test_write_frames_leaves_a_whole_folder_or_none(tmp_path, monkeypatch):
     assert sorted(path.name for path in (tmp_path / "clip").iterdir()) == names
     with pytest.raises(VideoError, match="clip: exists already"):
         write_frames(tmp_path / "clip", numbered(2))
-    monkeypatch.setattr("lib.data.video.os.replace", _refuse)
+    monkeypatch.setattr("lib.data.write.os.replace", _refuse)
     with pytest.raises(VideoError, match="other: cannot be written"):
         write_frames(tmp_path / "other", numbered(2))
     assert list(tmp_path.iterdir()) == [tmp_path / "clip"]

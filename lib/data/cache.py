@@ -1,4 +1,4 @@
-"""A dataset made quick to read: `python -m lib.cache ROOT FOLDER --side 256`.
+"""A dataset made quick to read: `python -m lib.data.cache ROOT FOLDER --side 256`.
 
 Every video becomes a zip of JPEGs, twelve a second, with the shorter side as asked. A frame of it
 is decoded by itself, so an epoch reads what it shows and nothing else. The folder is a dataset like
@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from lib.data.something import CACHED, RELEASES, Item, annotations, every_video
-from lib.data.video import duration, read_clip, read_frames
+from lib.data.video import duration, read_clip
 from lib.files import write_whole
 
 RATE = 12.0  # frames a second, as both releases have them and `read_frames` expects
@@ -31,15 +31,14 @@ def pack(item: Item, folder: Path, side: int) -> int:
     if not path.is_file():
         if item.path.is_dir():
             count = len(list(item.path.glob("[0-9]*.jpg")))
-            clip = read_frames(item.path, count, RATE, start=0)
         else:
             count = max(1, round(duration(item.path) * RATE))
-            clip = read_clip(item.path, count, RATE, start=0)
+        clip = read_clip(item.path, count, RATE, start=0)
         write_whole(path, partial(_zip, frames=clip.frames, side=side))
     return path.stat().st_size
 
 
-def build(
+def build_cache(
     root: Path | str,
     folder: Path | str,
     side: int = 256,
@@ -50,7 +49,7 @@ def build(
 
     Annotations are copied, so that whatever opens ROOT opens FOLDER.
 
-    Raises VideoError for a video that cannot be read: `python -m lib.datasets ROOT` lists them all
+    Raises VideoError for a video that cannot be read: `python -m lib.data.check ROOT` lists all
     beforehand. ValueError for a folder whose frames have another size, or a root that is a cache.
     """
     root, folder = Path(root), Path(folder)
@@ -87,7 +86,7 @@ def _zip(path: Path, frames, side: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m lib.cache",
+        prog="python -m lib.data.cache",
         description="Copy a dataset so that it is quick to read: each video a zip of small JPEGs.",
     )
     parser.add_argument("root", type=Path, help="folder of the dataset, either release")
@@ -97,7 +96,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     args = parser.parse_args()
     try:
-        size = build(args.root, args.folder, args.side, args.workers, args.release)
+        size = build_cache(args.root, args.folder, args.side, args.workers, args.release)
     except (OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
     print(f"{args.folder}: {size / 1e9:.2f} GB of frames")

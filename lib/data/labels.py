@@ -136,10 +136,10 @@ _PAIRS = [
 REVERSED = {a: b for pair in _PAIRS for a, b in (pair, pair[::-1])}
 
 
-def mirrored(label: str) -> str:
+def mirror_label(label: str) -> str:
     """What a clip of a class shows in a mirror: the same, with left and right exchanged.
 
-    >>> mirrored("Turning the camera left while filming [something]")
+    >>> mirror_label("Turning the camera left while filming [something]")
     'Turning the camera right while filming [something]'
     """
     sides = {"left": "right", "right": "left"}
@@ -160,13 +160,16 @@ def class_set(name: str) -> dict[str, list[str]] | None:
     return {label: [label, *GATHERED.get(label, [])] for label in classes}
 
 
-def fill(template: str, placeholders: list[str]) -> str:
+def fill_template(template: str, placeholders: list[str]) -> str:
     """The caption of a clip: its template with the objects put in, in order, lower case.
 
-    >>> fill("Moving [something] closer to [something]", ["banana", "red apple"])
+    >>> fill_template("Moving [something] closer to [something]", ["banana", "red apple"])
     'moving banana closer to red apple'
     """
     for placeholder in placeholders:
         start, end = template.index("["), template.index("]")
         template = template[:start] + placeholder + template[end + 1 :]
     return template[0].lower() + template[1:]
+
+
+mirrored, fill = mirror_label, fill_template  # until all have moved

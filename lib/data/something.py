@@ -4,26 +4,21 @@ The first: a folder of JPEGs for each video, with CSV annotations; the second: .
 `python -m lib.datasets ROOT` reads all of it once, before a long run does: see `check`.
 """
 
-import argparse
 import csv
 import hashlib
 import json
 import os
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
-from lib.data.labels import CLASS_SETS, class_set
-from lib.data.video import Clip, VideoError, read_clip, read_frames
+from lib.data.video import Clip, read_clip
 from lib.files import write_text
 
 SPLITS = ("train", "validation", "test")
@@ -43,14 +38,9 @@ class Item:
     id: str
     path: Path  # of a video file, or of a folder or zip of JPEGs
     template: str
-    label: str
+    caption: str
     placeholders: list[str]
     class_index: int
-
-    def clip(self, **wanted: Any) -> Clip:
-        """What `read_clip` or `read_frames` makes of it; takes their arguments after the first."""
-        read = read_frames if self.path.suffix in ("", ".zip") else read_clip
-        return read(self.path, **wanted)
 
 
 class SomethingSomething(Dataset):
@@ -66,7 +56,7 @@ class SomethingSomething(Dataset):
     test-answers.csv, lines of `id;template`.
 
     The splits are the release's own; with `resplit`, a seed, all videos whose label is known are
-    dealt out anew, 8:1:1, each by `dealt`.
+    dealt out anew, 8:1:1, each by `assign_split`.
 
     Raises FileNotFoundError for a missing folder, annotation file or video, ValueError for an
     unknown split, two releases in one folder, a template that the labels file lacks, or classes
@@ -98,7 +88,7 @@ class SomethingSomething(Dataset):
             entries = _entries(self.root, self.release, split)
         else:
             pool = _labelled(self.root, self.release)
-            entries = [entry for entry in pool if dealt(entry["id"], resplit) == split]
+            entries = [entry for entry in pool if assign_split(entry["id"], resplit) == split]
         classes = classes or _in_brackets(self.root, self.release, names)
         self.classes = list(classes)
         self.items = self._items(entries, set(names), _places_of(classes))
@@ -107,9 +97,13 @@ class SomethingSomething(Dataset):
         return len(self.items)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        return self.clip(index).frames, self.items[index].class_index
+
+    def clip(self, index: int, **wanted: Any) -> Clip:
+        """The clip under its class; `wanted` are arguments of `read_clip` to read otherwise."""
         item = self.items[index]
-        clip = item.clip(frames=self.frames, fps=self.fps, size=self.size)
-        return clip.frames, item.class_index
+        how = {"frames": self.frames, "fps": self.fps, "size": self.size} | wanted
+        return replace(read_clip(item.path, **how), label=self.classes[item.class_index])
 
     def __repr__(self) -> str:
         return f"SomethingSomething({self.split}: {len(self)} clips, {len(self.classes)} classes)"
@@ -142,104 +136,6 @@ class SomethingSomething(Dataset):
         return items
 
 
-@dataclass(frozen=True)
-class Trouble:
-    """A video that a run would stumble over."""
-
-    split: str
-    id: str
-    kind: str  # "missing", "unreadable", "too short" or "unlabelled"
-    what: str
-
-
-@dataclass(frozen=True)
-class Report:
-    """What `check` found."""
-
-    clips: dict[str, dict[str, int]]  # of each split, how many of each class are whole
-    held: int  # of these, how many end before the window and have their last frame held
-    troubles: list[Trouble]
-
-    def summary(self, most: int = 10) -> str:
-        """Counts, and of each kind of trouble the first `most`."""
-        lines = []
-        for split, counts in self.clips.items():
-            least = min(counts.values(), default=0)
-            lines.append(
-                f"{split:<12}{sum(counts.values()):>8} whole clips, {len(counts)} classes, "
-                f"{least} or more of each"
-            )
-        lines.append(f"{self.held} of them end before the window; their last frame is held")
-        kinds: dict[str, list[Trouble]] = {}
-        for trouble in self.troubles:
-            kinds.setdefault(trouble.kind, []).append(trouble)
-        for kind, found in kinds.items():
-            lines.append(f"{kind}: {len(found)}")
-            lines += [f"  {t.split} {t.id}: {t.what}" for t in found[:most]]
-            lines += [f"  and {len(found) - most} more"] * (len(found) > most)
-        return "\n".join(lines + ["nothing is wrong"] * (not kinds))
-
-
-def check(
-    root: str | Path,
-    classes: list[str] | Mapping[str, list[str]] | None = None,
-    splits: Iterable[str] = SPLITS,
-    frames: int = 16,
-    fps: float = 4.0,
-    least: int | None = None,
-    release: str | None = None,
-    workers: int = 1,
-) -> Report:
-    """Read every clip once, as a run would, and say what is wrong with which.
-
-    A clip is too short where fewer than `least` of its `frames` are its own, half of them by
-    default. With `classes`, videos of other classes are passed over; `workers` are processes.
-
-    Raises FileNotFoundError and ValueError where annotations are missing or no release is found.
-    """
-    root, least = Path(root), frames // 2 if least is None else least
-    if not root.is_dir():
-        raise FileNotFoundError(f"{root}: no such folder; unpack or draw the dataset there")
-    release = _release(root, release)
-    (folder, suffix), names = _videos(root, release), _names(root, release)
-    classes = classes or names
-    place, labels = _places_of(classes), [_plain(name) for name in classes]
-    jobs, troubles = [], []
-    for split in splits:
-        for entry in _entries(root, release, split):
-            name, path = _plain(entry.get("template", "")), folder / f"{entry['id']}{suffix}"
-            if name not in names:
-                what = f"the labels file lacks the template {name!r}" if name else "no template"
-                troubles.append(Trouble(split, entry["id"], "unlabelled", what))
-            elif name in place:
-                item = Item(entry["id"], path, name, name, [], place[name])
-                jobs.append((split, labels[place[name]], item))
-    counts = {split: Counter(dict.fromkeys(labels, 0)) for split in splits}
-    held = 0
-    read = partial(_own_frames, frames=frames, fps=fps)
-    with ProcessPoolExecutor(workers) as pool:
-        found = pool.map(read, [item for *_, item in jobs], chunksize=16)
-        for (split, name, item), own in zip(jobs, tqdm(found, "clips", len(jobs), leave=False)):
-            if isinstance(own, str):
-                kind = "unreadable" if item.path.exists() else "missing"
-                troubles.append(Trouble(split, item.id, kind, own))
-            elif own < least:
-                what = f"{item.path}: {own} of {frames} frames are its own, the rest is held"
-                troubles.append(Trouble(split, item.id, "too short", what))
-            else:
-                counts[split][name] += 1
-                held += own < frames
-    return Report({split: dict(found) for split, found in counts.items()}, held, troubles)
-
-
-def _own_frames(item: Item, frames: int, fps: float) -> int | str:
-    """How many frames of a clip are not held, or what is wrong with it."""
-    try:
-        return len(np.unique(item.clip(frames=frames, fps=fps, size=32).times))
-    except VideoError as error:
-        return str(error)
-
-
 def write_annotations(
     root: str | Path,
     items_by_split: dict[str, list[Item]],
@@ -253,11 +149,12 @@ def write_annotations(
     Unlike both releases, the test file is as complete as the others.
     """
     release, keys = _release(Path(root), release), ("id", "label", "template", "placeholders")
+    names = ("id", "caption", "template", "placeholders")
     for split, items in items_by_split.items():
         if release == "v1":
             entries = [f"{item.id};{_plain(item.template)}" for item in items]
         else:
-            entries = [{key: getattr(item, key) for key in keys} for item in items]
+            entries = [dict(zip(keys, map(partial(getattr, item), names))) for item in items]
         _write(root, release, split, entries)
     names = [_plain(name) for name in classes]
     places = {name: str(i) for i, name in enumerate(names)}
@@ -290,7 +187,7 @@ def releases(root: str | Path) -> list[str]:
     return [name for name, places in files.items() if any(map(Path.is_file, places))]
 
 
-def dealt(id: str, seed: int) -> str:
+def assign_split(id: str, seed: int) -> str:
     """The split of a video: the SHA-256 of "SEED/ID", modulo 10, is 8 for validation, 9 for test.
 
     So it depends on nothing else: not on the other videos, not on the order of a file.
@@ -411,35 +308,4 @@ def _write(root: str | Path, release: str, name: str, content: Any) -> None:
     write_text(path, text)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.datasets",
-        description="Read every clip of a dataset once and list what is missing, unreadable, too "
-        "short or unlabelled. Exits with 1 where there is any.",
-    )
-    parser.add_argument("root", type=Path, help="folder of the dataset, either release")
-    parser.add_argument("--classes", choices=CLASS_SETS, default="174")
-    parser.add_argument("--splits", nargs="+", choices=SPLITS, default=list(SPLITS))
-    parser.add_argument("--frames", type=int, default=16, help="of a clip (%(default)s)")
-    parser.add_argument("--fps", type=float, default=4.0, help="of a clip (%(default)s)")
-    parser.add_argument("--least", type=int, help="frames of its own; half of them by default")
-    parser.add_argument("--release", choices=tuple(RELEASES), help="where both are there")
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--record", type=Path, help="write all of it as JSON")
-    args = parser.parse_args()
-    try:
-        report = check(
-            args.root, class_set(args.classes), args.splits, args.frames, args.fps, args.least,
-            args.release, args.workers,
-        )  # fmt: skip
-    except (OSError, ValueError) as error:
-        raise SystemExit(str(error)) from error
-    print(report.summary())
-    if args.record:
-        text = json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n"
-        write_text(args.record, text)
-    raise SystemExit(bool(report.troubles))
-
-
-if __name__ == "__main__":
-    main()
+dealt = assign_split  # until all have moved

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch.utils.data import Dataset
 
-from lib.data.labels import mirrored
+from lib.data.labels import mirror_label
 from lib.data.something import SomethingSomething
 from lib.data.video import Crop
 
@@ -40,17 +40,14 @@ class Views(Dataset):
         self.dataset, self.seed, self.smallest = dataset, seed, smallest
         self.mirror, self.number = mirror, number
         place = {name: index for index, name in enumerate(dataset.classes)}
-        self.mirrored = [place.get(mirrored(name)) for name in dataset.classes]
+        self.mirrored = [place.get(mirror_label(name)) for name in dataset.classes]
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        data, view = self.dataset, self.view(i)
-        clip = data.items[i].clip(
-            frames=data.frames, fps=data.fps, size=data.size, at=view.at, crop=view.crop
-        )
-        return clip.frames, view.class_index
+        view = self.view(i)
+        return self.dataset.clip(i, at=view.at, crop=view.crop).frames, view.class_index
 
     def epoch(self, number: int) -> "Views":
         """The same clips, seen otherwise."""
@@ -78,8 +75,6 @@ class Windows(Dataset):
         return len(self.dataset) * self.windows
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        data, (i, j) = self.dataset, divmod(index, self.windows)
+        i, j = divmod(index, self.windows)
         at = 0.5 if self.windows == 1 else j / (self.windows - 1)
-        item = data.items[i]
-        clip = item.clip(frames=data.frames, fps=data.fps, size=data.size, at=at)
-        return clip.frames, item.class_index
+        return self.dataset.clip(i, at=at).frames, self.dataset.items[i].class_index

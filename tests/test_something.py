@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from lib.data.check import check, main
 from lib.data.labels import CLASSES_10, CLASSES_40, GATHERED, class_set
-from lib.data.something import Item, SomethingSomething, check, dealt, main, write_annotations
+from lib.data.something import Item, SomethingSomething, assign_split, write_annotations
 from lib.data.video import write_frames, write_video
 
 CLASSES = ["Opening [something]", "Closing [something]", "Holding [something] next to [something]"]
@@ -157,12 +158,12 @@ def test_first_release(first):
     assert data.release == "v1" and data.classes == FIRST["labels"].splitlines()
     assert [(item.id, item.class_index) for item in data.items] == [("100218", 2), ("24413", 0)]
     item = data.items[0]
-    assert item.template == item.label == data.classes[2] and item.placeholders == []
+    assert item.template == item.caption == data.classes[2] and item.placeholders == []
     assert item.path == first / "20bn-something-something-v1" / "100218"
     frames, index = data[1]
     assert frames.shape == (5, 16, 16, 3) and index == 0
     assert np.abs(frames.mean((1, 2, 3)) - [10, 40, 70, 100, 130]).max() < 2
-    assert item.clip(frames=2).frames.shape == (2, 24, 42, 3)
+    assert data.clip(0, frames=2, size=None).frames.shape == (2, 24, 42, 3)
     chosen = ["Never [seen]", "Holding [something]"]
     data = SomethingSomething(first, "train", classes=chosen)
     assert data.classes == chosen
@@ -244,20 +245,20 @@ def test_the_published_sets_of_classes():
 
 def test_dealt_out_anew(root):
     ids = [str(number) for number in range(4000)]
-    shares = Counter(dealt(name, 0) for name in ids)
+    shares = Counter(assign_split(name, 0) for name in ids)
     assert shares["train"] == pytest.approx(3200, abs=100)
     assert shares["validation"] == pytest.approx(400, abs=70) == shares["test"]
-    assert [dealt(name, 0) for name in "012"] == ["train", "validation", "train"]
-    assert sum(dealt(name, 0) != dealt(name, 1) for name in ids) > 1000
+    assert [assign_split(name, 0) for name in "012"] == ["train", "validation", "train"]
+    assert sum(assign_split(name, 0) != assign_split(name, 1) for name in ids) > 1000
     found = {}
     for split in SPLITS:  # six clips: a seed that leaves no split empty
         data = SomethingSomething(root, split, resplit=3)
         found |= {item.id: split for item in data.items}
-        assert all(dealt(item.id, 3) == split for item in data.items)
+        assert all(assign_split(item.id, 3) == split for item in data.items)
     assert set(found) == set(LEVELS)
 
 
-def test_labels_kept_back_are_not_dealt(first):
+def test_labels_kept_back_are_not_assign_split(first):
     every = [SomethingSomething(first, split, resplit=17) for split in SPLITS]
     assert {item.id for data in every for item in data.items} == {"100218", "24413", "7"}
 
