@@ -1,8 +1,8 @@
 """Clips per second and core, ours beside torchcodec and OpenCV, on the same files and one thread.
 
 `python tests/benchmarks/decoding.py --record book/results/decoding.json`. Each reader gives the
-same clips: 16 frames at 4 a second from the middle, the middle square, resized to 224. Rounds take
-turns, so that a noisy machine is noisy for all; the median counts.
+same clips: 16 frames at 4 a second from the middle, the middle square, resized to 224. The readers
+take turns, so that other load on the machine affects all alike; the median counts.
 """
 
 import argparse
@@ -19,9 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from lib import miniature
-from lib.data import cache
-from lib.data.something import Item
-from lib.data.video import read_clip, read_frames, square, write_video
+from lib.data import Item, read_clip, square, write_video
+from lib.data.cache import pack
 
 FRAMES, FPS, SIZE = 16, 4.0, 224
 HEIGHT, WIDTH = 240, 426  # as the second release's videos are
@@ -44,7 +43,7 @@ def ours(path: Path) -> np.ndarray:
 
 
 def cached(path: Path) -> np.ndarray:
-    return read_frames(path.with_suffix(".zip"), FRAMES, FPS, size=SIZE).frames
+    return read_clip(path.with_suffix(".zip"), FRAMES, FPS, size=SIZE).frames
 
 
 def torchcodec(path: Path) -> np.ndarray:
@@ -113,7 +112,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         paths = files(Path(folder), args.clips)
         for path in paths:
-            cache.pack(Item(path.stem, path, "", "", [], 0), path.parent, 256)
+            pack(Item(path.stem, path, "", "", [], 0), path.parent, 256)
         sizes = {
             kind: round(sum(path.with_suffix(kind).stat().st_size for path in paths) / len(paths))
             for kind in (".webm", ".zip")
