@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from lib import miniature
-from lib.data.labels import CLASSES_10, CLASSES_40, REVERSED, fill
-from lib.data.something import SomethingSomething
+from lib.data.labels import CLASSES_10, CLASSES_40, REVERSED, fill_template
+from lib.data.something import SPLITS, SomethingSomething
 from lib.data.video import read_clip
-from lib.miniature import dataset, drawing
+from lib.miniature import drawing
+from lib.miniature.__main__ import _size, main
 
 TIMES = np.arange(16) / 4
 
@@ -28,14 +29,14 @@ def test_classes_are_the_articles():
 
 
 def test_captions():
-    assert fill("Picking [something] up", ["banana"]) == "picking banana up"
-    two = fill("Moving [something] away from [something]", ["kite", "red apple"])
+    assert fill_template("Picking [something] up", ["banana"]) == "picking banana up"
+    two = fill_template("Moving [something] away from [something]", ["kite", "red apple"])
     assert two == "moving kite away from red apple"
 
 
 def test_the_same_numbers_give_the_same_clip():
     a, b = (miniature.draw("test", 5, seed=1, times=TIMES) for _ in range(2))
-    assert np.array_equal(a.frames, b.frames) and np.array_equal(a.roles, b.roles)
+    assert np.array_equal(a.frames, b.frames) and np.array_equal(a.truth.roles, b.truth.roles)
     other = miniature.draw("test", 5, seed=2, times=TIMES)
     assert not np.array_equal(a.frames, other.frames)
 
@@ -53,16 +54,16 @@ def test_a_clip_does_not_depend_on_those_drawn_before():
 def test_every_class_moves_and_says_where(name):
     index = miniature.CLASSES.index(name)
     drawn = miniature.draw("train", index, seed=4, times=TIMES)
-    assert drawn.template == name
-    assert drawn.frames.shape == (16, 128, 128, 3) and drawn.roles.shape == (16, 128, 128)
-    start, end = drawn.action
+    assert drawn.label == name
+    assert drawn.frames.shape == (16, 128, 128, 3) and drawn.truth.roles.shape == (16, 128, 128)
+    start, end = drawn.truth.action
     assert 0 <= start < end <= miniature.SECONDS
     mask = drawn.truth.mask
-    assert mask.all() if drawn.camera_moves else 0.002 < mask.mean() < 0.8
-    if drawn.camera_moves:
+    assert mask.all() if drawn.truth.camera_moves else 0.002 < mask.mean() < 0.8
+    if drawn.truth.camera_moves:
         change = np.abs(np.diff(drawn.frames.astype(int), axis=0)).mean((1, 2, 3))
     else:
-        change = (np.diff(drawn.roles.astype(int), axis=0) != 0).mean((1, 2))
+        change = (np.diff(drawn.truth.roles.astype(int), axis=0) != 0).mean((1, 2))
     inside = (TIMES[1:] > start) & (TIMES[:-1] < end)
     if inside.all():  # holding and showing go on all through the clip
         assert change.mean() > 0.002
@@ -72,15 +73,18 @@ def test_every_class_moves_and_says_where(name):
 
 def test_a_clip_is_the_same_at_any_size():
     small, large = (miniature.draw("test", 26, 4, TIMES, size) for size in (64, (160, 128)))
-    assert small.placeholders == large.placeholders and small.action == large.action
-    assert large.frames.shape == (16, 128, 160, 3) and large.roles.shape == (16, 128, 160)
-    shrunk = large.roles[:, ::2, 16:144:2]  # the wider frame sees more at both sides
-    assert (shrunk == small.roles).mean() > 0.97
+    assert small.placeholders == large.placeholders and small.truth.action == large.truth.action
+    assert large.frames.shape == (16, 128, 160, 3) and large.truth.roles.shape == (16, 128, 160)
+    shrunk = large.truth.roles[:, ::2, 16:144:2]  # the wider frame sees more at both sides
+    assert (shrunk == small.truth.roles).mean() > 0.97
 
 
 def test_scenery_can_come_from_another_split():
     own, other = (miniature.draw("test", 7, 4, TIMES[:4], scenery=s) for s in (None, "train"))
-    assert np.array_equal(own.roles, other.roles) and own.action == other.action
+    assert (
+        np.array_equal(own.truth.roles, other.truth.roles)
+        and own.truth.action == other.truth.action
+    )
     assert np.abs(own.frames.astype(int) - other.frames).mean() > 5
 
 
@@ -91,14 +95,14 @@ def test_refuses_frames_it_cannot_fill():
 
 
 def test_splits_share_nothing():
-    for lots in (drawing.OBJECTS, drawing.BOTTLES, drawing.TONES):
-        sets = [set(lots[split]) for split in miniature.SPLITS]
+    for drawings in (drawing.OBJECTS, drawing.BOTTLES, drawing.TONES):
+        sets = [set(drawings[split]) for split in SPLITS]
         assert sum(map(len, sets)) == len(set().union(*sets))
-    photographs = [drawing.PHOTOS[split].split() for split in miniature.SPLITS]
+    photographs = [drawing.PHOTOS[split].split() for split in SPLITS]
     assert sum(map(len, photographs)) == len(set(sum(photographs, [])))
 
 
-@pytest.mark.parametrize("split", miniature.SPLITS)
+@pytest.mark.parametrize("split", SPLITS)
 def test_every_drawing_exists_and_has_a_name(split):
     for emoji in drawing.OBJECTS[split] + drawing.BOTTLES[split]:
         assert drawing.drawing(emoji).mode == "RGBA" and drawing.name(emoji)
@@ -118,14 +122,14 @@ def test_render_by_hand():
 
 
 def test_written_in_the_datasets_layout(root):
-    sizes = {split: len(SomethingSomething(root, split)) for split in miniature.SPLITS}
+    sizes = {split: len(SomethingSomething(root, split)) for split in SPLITS}
     assert sizes == {"train": 40, "validation": 5, "test": 5}
     dataset = SomethingSomething(root, "train", size=128)
     assert dataset.classes == miniature.CLASSES
     item = dataset.items[3]
     frames, label = dataset[3]
     drawn = miniature.draw("train", 3, seed=3, times=TIMES)
-    assert frames.shape == drawn.frames.shape and label == drawn.class_index
+    assert frames.shape == drawn.frames.shape and dataset.classes[label] == drawn.label
     assert item.placeholders == drawn.placeholders
     error = np.abs(frames.astype(int) - drawn.frames).mean()
     assert error < 6  # what VP9 takes away
@@ -136,8 +140,8 @@ def test_truth_stands_beside_the_frames_sampled(root):
     clip = read_clip(item.path)
     truth = miniature.read_truth(root, item.id).at(clip.times)
     drawn = miniature.draw("test", 1, seed=3, times=clip.times)
-    assert np.array_equal(truth.roles, drawn.roles)
-    assert truth.action == pytest.approx(drawn.action)
+    assert np.array_equal(truth.roles, drawn.truth.roles)
+    assert truth.action == pytest.approx(drawn.truth.action)
     assert np.array_equal(truth.mask, drawn.truth.mask)
 
 
@@ -173,14 +177,14 @@ def twins(tmp_path_factory):
     return {name: miniature.write(folder / name, layout=name, **setting) for name in ("v1", "v2")}
 
 
-@pytest.mark.parametrize("split", miniature.SPLITS)
+@pytest.mark.parametrize("split", SPLITS)
 def test_both_layouts_hold_the_same_clips(twins, split):
     first, second = (SomethingSomething(twins[name], split) for name in ("v1", "v2"))
     assert (first.release, second.release) == ("v1", "v2")
     assert first.classes == [name.replace("[", "").replace("]", "") for name in second.classes]
     for a, b in zip(first.items, second.items, strict=True):
         assert (a.id, a.class_index) == (b.id, b.class_index)
-        assert a.label == a.template == first.classes[b.class_index] and a.placeholders == []
+        assert a.caption == a.template == first.classes[b.class_index] and a.placeholders == []
         truth = miniature.read_truth(twins["v1"], a.id)
         assert np.array_equal(truth.roles, miniature.read_truth(twins["v2"], b.id).roles)
         assert truth.roles.shape == (48, 64, 96)
@@ -216,10 +220,10 @@ def test_sizes_and_layouts_that_cannot_be(tmp_path, monkeypatch, capsys):
     with pytest.raises(ValueError, match="'v3': choose one of v1, v2"):
         miniature.write(tmp_path / "mini", layout="v3")
     assert not (tmp_path / "mini").exists()
-    assert dataset._size("128") == (128, 128) and dataset._size("320x240") == (320, 240)
+    assert _size("128") == (128, 128) and _size("320x240") == (320, 240)
     monkeypatch.setattr("sys.argv", ["miniature", str(tmp_path / "mini"), "--size", "12 by 9"])
     with pytest.raises(SystemExit):
-        miniature.main()
+        main()
     assert "'12 by 9': write a side or both, as 128 or 320x240" in capsys.readouterr().err
 
 

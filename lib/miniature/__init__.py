@@ -1,15 +1,4 @@
 """The miniature Something-Something: a drawn stand-in for a dataset nobody may redistribute."""
 
-from lib.miniature.dataset import (
-    CLASSES,
-    FPS,
-    SECONDS,
-    SPLITS,
-    Drawn,
-    Fresh,
-    Truth,
-    draw,
-    identity,
-    read_truth,
-    write,
-)
+from lib.miniature.clip import CLASSES, FPS, SECONDS, Drawn, Fresh, Truth, draw
+from lib.miniature.dataset import identity, read_truth, write
