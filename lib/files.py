@@ -1,6 +1,7 @@
-"""A file is written whole or not at all."""
+"""A file or a folder is written whole or not at all."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
@@ -13,9 +14,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         write(part)
         os.replace(part, path)
     except OSError as error:
-        raise OSError(f"{path}: cannot be written ({error.strerror or error})") from error
+        why = f"cannot be written ({error.strerror or error})"
+        raise OSError(f"{path}: {why}; does the folder exist, is there room?") from error
     finally:
-        part.unlink(missing_ok=True)
+        shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -10,7 +10,8 @@ from test_something import root  # noqa: F401  six grey clips of 48x32
 from lib.data import cache
 from lib.data.check import check
 from lib.data.something import SomethingSomething
-from lib.data.video import VideoError, read_clip, read_frames, write_frames, write_video
+from lib.data.video import VideoError, read_clip
+from lib.data.write import write_frames, write_video
 
 
 def test_says_the_same_as_the_dataset(root, tmp_path):  # noqa: F811
@@ -54,17 +55,17 @@ def test_every_frame_is_in_it_once(tmp_path):
     for name in ("1.webm", "2"):
         item = cache.Item(name[0], tmp_path / name, "", "", [], 0)
         cache.pack(item, tmp_path, side=100)  # they are not made larger
-        kept = read_frames(tmp_path / f"{name[0]}.zip", 31, 12, start=0)
+        kept = read_clip(tmp_path / f"{name[0]}.zip", 31, 12, start=0)
         assert kept.times[-1] == kept.times[-2] == pytest.approx(29 / 12)
         assert kept.frames.shape == (31, 24, 32, 3)
-    middle = read_frames(tmp_path / "1.zip", 4, 4)
+    middle = read_clip(tmp_path / "1.zip", 4, 4)
     np.testing.assert_allclose(middle.times, read_clip(tmp_path / "1.webm", 4, 4).times, atol=0.01)
 
 
 def test_a_damaged_zip_is_named(tmp_path):
     (tmp_path / "7.zip").write_bytes(b"PK no")
     with pytest.raises(VideoError, match="7.zip: a damaged zip"):
-        read_frames(tmp_path / "7.zip")
+        read_clip(tmp_path / "7.zip")
 
 
 def test_as_a_command(root, tmp_path, monkeypatch, capsys):  # noqa: F811

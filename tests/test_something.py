@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from lib.data.check import check, main
 from lib.data.labels import CLASSES_10, CLASSES_40, GATHERED, class_set
 from lib.data.something import Item, SomethingSomething, assign_split, write_annotations
-from lib.data.video import write_frames, write_video
+from lib.data.write import write_frames, write_video
 
 CLASSES = ["Opening [something]", "Closing [something]", "Holding [something] next to [something]"]
 SPLITS = {"train": ["7", "8", "9"], "validation": ["10"], "test": ["11", "12"]}
@@ -270,7 +270,7 @@ def troubles(report):
 def test_a_whole_dataset_passes_the_check(root):
     # 12 frames of 1/12 s last 1 s: 4 of the 16 frames of a clip are its own
     report = check(root, least=4)
-    assert troubles(report) == set() and report.held == 6
+    assert troubles(report) == set() and report.ends_early == 6
     assert report.clips["train"] == {name.replace("[", "").replace("]", ""): 1 for name in CLASSES}
     assert sum(report.clips["test"].values()) == 2
     assert "nothing is wrong" in report.summary()
@@ -307,7 +307,7 @@ def test_the_check_reads_folders_of_frames(tmp_path):
     items = [Item(name, folder / name, CLASSES[0], "", [], 0) for name in "12"]
     write_annotations(tmp_path, {"train": items}, CLASSES, release="v1")
     report = check(tmp_path, splits=["train"])
-    assert troubles(report) == {("2", "too short")} and report.held == 0
+    assert troubles(report) == {("2", "too short")} and report.ends_early == 0
 
 
 def test_check_as_a_command(root, tmp_path, monkeypatch, capsys):

@@ -1,19 +1,13 @@
 from fractions import Fraction
+from zipfile import ZipFile
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
 
-from lib.data.video import (
-    Clip,
-    VideoError,
-    read_clip,
-    read_frames,
-    square,
-    write_frames,
-    write_video,
-)
+from lib.data.video import Clip, Crop, VideoError, duration, read_clip, square
+from lib.data.write import write_frames, write_video
 
 STEP = 5  # grey levels between a numbered frame and the next
 
@@ -30,11 +24,13 @@ def numbers(clip: Clip) -> list[int]:
 
 def encode(path, frames, fps=12, codec="libx264", options=None, pts=None, pixel="yuv420p", **setup):
     """As write_video, with what it leaves out: any codec, key frames, times, display matrix."""
-    with av.open(str(path), "w", container_options=setup.pop("container", {})) as container:
+    how = {"format": setup.get("form"), "container_options": setup.get("container", {})}
+    with av.open(str(path), "w", **how) as container:
         stream = container.add_stream(codec, Fraction(fps), options=options or {})
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pixel
-        if "rotation" in setup:
-            stream.set_display_rotation(setup["rotation"])
+        if "display" in setup:
+            rotation, mirrored = setup["display"]
+            stream.set_display_rotation(rotation, hflip=mirrored)
         if "pixel_aspect" in setup:
             stream.codec_context.sample_aspect_ratio = setup["pixel_aspect"]
         if pts is not None:
@@ -123,17 +119,126 @@ def test_header_without_a_length(tmp_path):
     assert numbers(read_clip(path))[:3] == [12, 13, 15]
 
 
-@pytest.mark.parametrize(
-    ("rotation", "corner"), [(0, "top left"), (90, "bottom left"), (-90, "top right")]
-)
-def test_rotation_noted_by_the_camera_is_applied(tmp_path, rotation, corner):
-    frames = np.zeros((3, 32, 64, 3), np.uint8)
-    frames[:, :16, :32] = (255, 0, 0)
-    path = encode(tmp_path / "phone.mp4", frames, rotation=rotation)
+# Each orientation a camera can note: the turn (counter-clockwise) and the mirror that a player
+# applies, and where the red corner of `corners`, at the top left, and the green one to the right
+# of it are shown.
+TOP_LEFT, TOP_RIGHT, BOTTOM_LEFT, BOTTOM_RIGHT = (0, 0), (0, -1), (-1, 0), (-1, -1)
+ORIENTATIONS = {
+    (0, False): (TOP_LEFT, TOP_RIGHT),
+    (0, True): (TOP_RIGHT, TOP_LEFT),
+    (180, False): (BOTTOM_RIGHT, BOTTOM_LEFT),
+    (180, True): (BOTTOM_LEFT, BOTTOM_RIGHT),
+    (90, False): (BOTTOM_LEFT, TOP_LEFT),
+    (90, True): (BOTTOM_RIGHT, TOP_RIGHT),
+    (-90, False): (TOP_RIGHT, BOTTOM_RIGHT),
+    (-90, True): (TOP_LEFT, BOTTOM_LEFT),
+}
+
+
+def corners(count=3):
+    """(T, 32, 64, 3): black, the top left quarter red, the top right one green."""
+    frames = np.zeros((count, 32, 64, 3), np.uint8)
+    frames[:, :16, :32, 0] = frames[:, :16, 32:, 1] = 255
+    return frames
+
+
+def corner_of(frame, channel):
+    """Index of the corner that is bright in the channel, and in no other."""
+    found = [at for at in ((0, 0), (0, -1), (-1, 0), (-1, -1)) if frame[at][channel] > 150]
+    (corner,) = found
+    assert np.delete(frame[corner], channel).max() < 80
+    return corner
+
+
+@pytest.mark.parametrize(("noted", "shown"), ORIENTATIONS.items())
+def test_turns_and_mirrors_noted_by_the_camera_are_applied(tmp_path, noted, shown):
+    path = encode(tmp_path / "phone.mp4", corners(), display=noted)
     upright = read_clip(path, frames=1).frames[0]
-    assert upright.shape == ((32, 64, 3) if rotation == 0 else (64, 32, 3))
-    row, column = (slice(8) if word in corner else slice(-8, None) for word in ("top", "left"))
-    assert upright[row, column, 0].min() > 200 and upright[row, column, 1:].max() < 60
+    assert upright.shape == ((32, 64, 3) if noted[0] in (0, 180) else (64, 32, 3))
+    assert (corner_of(upright, 0), corner_of(upright, 1)) == shown
+    mirrored = read_clip(path, frames=1, crop=Crop(mirrored=True), size=32).frames[0]
+    assert corner_of(mirrored, 0) == (shown[0][0], -1 - shown[0][1])
+
+
+def test_the_matrix_of_the_file_itself_is_read(tmp_path):
+    """As a selfie camera writes it: minus one for x in the track header."""
+    path = encode(tmp_path / "selfie.mp4", corners())
+    file = path.read_bytes()
+    header = file.index(b"tkhd") + 4 + 4 + 20 + 8 + 8  # version, times and ids, reserved, layer
+    plain, one = file[header : header + 36], (1 << 16).to_bytes(4, "big")
+    assert plain[:4] == one == plain[16:20]
+    minus_one = (-(1 << 16)).to_bytes(4, "big", signed=True)
+    path.write_bytes(file[:header] + minus_one + file[header + 4 :])
+    selfie = read_clip(path, frames=1).frames[0]
+    assert (corner_of(selfie, 0), corner_of(selfie, 1)) == (TOP_RIGHT, TOP_LEFT)
+
+
+@pytest.mark.parametrize(("number", "noted"), [
+    (1, (0, False)), (2, (0, True)), (3, (180, False)), (4, (180, True)), (5, (-90, True)),
+    (6, (-90, False)), (7, (90, True)), (8, (90, False)),
+])  # fmt: skip
+def test_turns_and_mirrors_of_jpegs_are_applied(tmp_path, number, noted):
+    folder, exif = tmp_path / "31", Image.Exif()
+    folder.mkdir()
+    exif[0x0112] = number  # Orientation
+    Image.fromarray(corners()[0]).save(folder / "00001.jpg", quality=95, exif=exif)
+    for path in (folder, zipped(folder)):
+        upright = read_clip(path, frames=1).frames[0]
+        assert (corner_of(upright, 0), corner_of(upright, 1)) == ORIENTATIONS[noted]
+    if not noted[1]:  # PyAV names no EXIF; a turn alone is still known
+        upright = read_clip(folder / "00001.jpg", frames=1).frames[0]
+        assert corner_of(upright, 0) == ORIENTATIONS[noted][0]
+
+
+@pytest.mark.parametrize("crop", [Crop(), Crop(0.6, 0.1, 0.9), Crop(0.37, 1, 0, mirrored=True)])
+def test_a_crop_applies_with_and_without_a_size(tmp_path, crop):
+    frames = np.random.default_rng(0).integers(0, 256, (6, 33, 47, 3), np.uint8)
+    write_frames(tmp_path / "31", frames)
+    write_video(tmp_path / "31.webm", frames, 12)
+    for path in (tmp_path / "31", zipped(tmp_path / "31"), tmp_path / "31.webm"):
+        whole = read_clip(path, 6, 12)
+        assert whole.frames.shape == (6, 33, 47, 3)
+        cut = read_clip(path, 6, 12, crop=crop).frames
+        np.testing.assert_array_equal(cut, crop.of(whole.frames))
+        sized = read_clip(path, 6, 12, size=20, crop=crop).frames
+        np.testing.assert_array_equal(sized, square(whole.frames, 20, crop))
+
+
+@pytest.mark.parametrize("wrong", [{"side": 0}, {"side": 1.2}, {"x": -0.1}, {"y": 1.1}])
+def test_a_crop_outside_of_the_frame_is_refused(wrong):
+    with pytest.raises(ValueError, match="side is above 0 and at most 1, x and y from 0 to 1"):
+        Crop(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options", "pixel"),
+    [
+        ("raw.h264", "libx264", {"g": "9", "bf": "2"}, "yuv420p"),
+        ("one.h264", "libx264", {"g": "500", "bf": "0"}, "yuv420p"),
+        ("raw.hevc", "libx265", {"x265-params": "log-level=none:keyint=9"}, "yuv420p"),
+        ("raw.m4v", "mpeg4", {"g": "9", "bf": "2"}, "yuv420p"),
+        ("raw.m1v", "mpeg1video", {"g": "9"}, "yuv420p"),
+        ("raw.m2v", "mpeg2video", {"g": "9", "bf": "2"}, "yuv420p"),
+        ("raw.mjpeg", "mjpeg", {}, "yuvj420p"),
+    ],
+)
+def test_raw_streams_without_times_are_counted(tmp_path, name, codec, options, pixel):
+    form = "m4v" if name.endswith("m4v") else None  # not the MP4 of that suffix
+    path = encode(tmp_path / name, numbered(50), 25, codec, options, pixel=pixel, form=form)
+    with av.open(str(path)) as container:
+        assert "mp4" not in container.format.name
+    assert duration(path) == pytest.approx(2)
+    whole = read_clip(path, 50, 25)
+    np.testing.assert_allclose(whole.times, np.arange(50) / 25)
+    assert np.abs(np.subtract(numbers(whole), np.arange(50))).max() <= 1
+    middle = read_clip(path, 10, 25)
+    np.testing.assert_allclose(middle.times, np.arange(20, 30) / 25)
+    np.testing.assert_array_equal(middle.frames, whole.frames[20:30])
+    late = read_clip(path, 4, 25, start=1.92)
+    np.testing.assert_allclose(late.times * 25, [48, 49, 49, 49])
+    for start in (2, 100):
+        with pytest.raises(VideoError, match=f"{name}: ends at 2.00 s; choose a start below"):
+            read_clip(path, start=start)
 
 
 def test_pixels_become_square(tmp_path):
@@ -211,15 +316,16 @@ def test_arguments_out_of_range(tmp_path, wrong):
 def test_write_video_leaves_a_whole_file_or_none(tmp_path, monkeypatch):
     with pytest.raises(VideoError, match=r"\.webm, \.mp4 or \.gif"):
         write_video(tmp_path / "clip.avi", numbered(2), 12)
-    with pytest.raises(VideoError, match="folder"):
+    with pytest.raises(OSError, match=r"nowhere/clip\.mp4: cannot be written.*folder") as error:
         write_video(tmp_path / "nowhere" / "clip.mp4", numbered(2), 12)
+    assert not isinstance(error.value, VideoError)  # the disk's fault, not the video's
     with pytest.raises(ValueError, match="uint8"):
         write_video(tmp_path / "clip.mp4", numbered(2) / 255, 12)
     path = tmp_path / "clip.webm"
     write_video(path, numbered(2), 12)
     before = path.read_bytes()
-    monkeypatch.setattr("lib.data.write.os.replace", _refuse)
-    with pytest.raises(VideoError, match="clip.webm: cannot be written"):
+    monkeypatch.setattr("lib.files.os.replace", _refuse)
+    with pytest.raises(OSError, match="clip.webm: cannot be written"):
         write_video(path, numbered(3), 12)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
@@ -240,22 +346,33 @@ def test_odd_sides(tmp_path):
         assert read_clip(tmp_path / f"odd{suffix}").frames.shape == (16, *shape, 3)
 
 
+def zipped(folder):
+    """FOLDER.zip of the same JPEGs, beside other files."""
+    with ZipFile(folder.with_suffix(".zip"), "w") as file:
+        for path in sorted(folder.iterdir(), reverse=True):
+            file.write(path, path.name)
+        file.writestr("__MACOSX/00001.jpg", b"")
+        file.writestr("Thumbs.db", b"")
+    return folder.with_suffix(".zip")
+
+
 @pytest.mark.parametrize("wanted", [{}, {"start": 1.6}, {"frames": 7, "fps": 5, "size": 24}])
-@pytest.mark.parametrize(("count", "rate"), [(7, 12), (100, 12), (30, 8)])
-def test_frames_in_a_folder_are_sampled_as_a_video(tmp_path, count, rate, wanted):
+@pytest.mark.parametrize("count", [7, 30, 100])
+def test_a_folder_and_a_zip_are_sampled_as_a_video(tmp_path, count, wanted):
     write_frames(tmp_path / "31", numbered(count))
-    write_video(tmp_path / "31.mp4", numbered(count), rate)
-    try:
-        video = read_clip(tmp_path / "31.mp4", **wanted)
-    except VideoError as error:  # a start behind the end
-        with pytest.raises(VideoError, match=r"31: ends at 0.58 s; choose a start below"):
-            read_frames(tmp_path / "31", rate=rate, **wanted)
-        assert "ends at 0.58 s" in str(error)
+    write_video(tmp_path / "31.mp4", numbered(count), 12)
+    if wanted.get("start", 0) > count / 12:
+        for path in (tmp_path / "31.mp4", tmp_path / "31", zipped(tmp_path / "31")):
+            with pytest.raises(VideoError, match=rf"{path.name}: ends at 0.58 s; choose a start"):
+                read_clip(path, **wanted)
         return
-    clip = read_frames(tmp_path / "31", rate=rate, **wanted)
-    assert numbers(clip) == numbers(video) and clip.frames.shape == video.frames.shape
-    assert clip.frames.dtype == np.uint8 and clip.times.dtype == np.float64
-    np.testing.assert_allclose(clip.times, video.times, atol=0.001)
+    video = read_clip(tmp_path / "31.mp4", **wanted)
+    for path in (tmp_path / "31", zipped(tmp_path / "31")):
+        clip = read_clip(path, **wanted)
+        assert numbers(clip) == numbers(video) and clip.frames.shape == video.frames.shape
+        assert clip.frames.dtype == np.uint8 and clip.times.dtype == np.float64
+        np.testing.assert_allclose(clip.times, video.times, atol=0.001)
+        assert duration(path) == pytest.approx(count / 12)
 
 
 def test_only_the_frames_shown_are_decoded(tmp_path):
@@ -264,45 +381,46 @@ def test_only_the_frames_shown_are_decoded(tmp_path):
         (tmp_path / "31" / f"{number:05}.jpg").write_bytes(b"no JPEG")
     (tmp_path / "31" / "Thumbs.db").touch()
     Image.new("L", (48, 32), 90).save(tmp_path / "31" / "00004.jpg")  # grey, without colours
-    assert numbers(read_frames(tmp_path / "31"))[:4] == [0, 18, 6, 9]
+    assert numbers(read_clip(tmp_path / "31"))[:4] == [0, 18, 6, 9]
 
 
 def test_folders_that_are_no_frames(tmp_path):
-    with pytest.raises(VideoError, match="31: no such folder.*unpack"):
-        read_frames(tmp_path / "31")
+    with pytest.raises(VideoError, match="31: no such file or folder; check the name"):
+        read_clip(tmp_path / "31")
     (tmp_path / "31").mkdir()
     with pytest.raises(VideoError, match="31: no frames 00001.jpg.*unpack"):
-        read_frames(tmp_path / "31")
+        read_clip(tmp_path / "31")
     write_frames(tmp_path / "32", numbered(8))
     third = tmp_path / "32" / "00004.jpg"
     third.write_bytes(third.read_bytes()[:-200])
     with pytest.raises(VideoError, match="00004.jpg: not a JPEG, or damaged.*copy"):
-        read_frames(tmp_path / "32")
+        read_clip(tmp_path / "32")
     Image.new("RGB", (20, 20)).save(third)
     with pytest.raises(VideoError, match="32: changes its frame size.* size="):
-        read_frames(tmp_path / "32")
-    assert read_frames(tmp_path / "32", size=16).frames.shape == (16, 16, 16, 3)
+        read_clip(tmp_path / "32")
+    assert read_clip(tmp_path / "32", size=16).frames.shape == (16, 16, 16, 3)
     third.unlink()
+    write_frames(tmp_path / "33", numbered(8))
     with pytest.raises(VideoError, match="00004.jpg: missing, though 00008.jpg is there"):
-        read_frames(tmp_path / "32")
-    for wrong in ({"frames": 0}, {"fps": 0}, {"start": -1}, {"size": 0}, {"rate": 0}):
+        read_clip(tmp_path / "32")
+    with pytest.raises(VideoError, match="00004.jpg: missing, though 00008.jpg is there"):
+        read_clip(zipped(tmp_path / "32"))
+    for wrong in ({"frames": 0}, {"fps": 0}, {"start": -1}, {"size": 0}, {"at": 1.5}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            read_frames(tmp_path / "32", **wrong)
+            read_clip(tmp_path / "33", **wrong)
 
 
 def test_write_frames_leaves_a_whole_folder_or_none(tmp_path, monkeypatch):
-    with pytest.raises(VideoError, match="clip: cannot be written"):
+    with pytest.raises(OSError, match="clip: cannot be written"):
         write_frames(tmp_path / "nowhere" / "clip", numbered(2))
     with pytest.raises(ValueError, match="uint8"):
         write_frames(tmp_path / "clip", numbered(2) / 255)
-    (tmp_path / "clip.part").mkdir()
-    (tmp_path / "clip.part" / "00009.jpg").touch()  # what a run that was killed leaves
     write_frames(tmp_path / "clip", numbered(2))
     names = ["00001.jpg", "00002.jpg"]
     assert sorted(path.name for path in (tmp_path / "clip").iterdir()) == names
     with pytest.raises(VideoError, match="clip: exists already"):
         write_frames(tmp_path / "clip", numbered(2))
-    monkeypatch.setattr("lib.data.write.os.replace", _refuse)
-    with pytest.raises(VideoError, match="other: cannot be written"):
+    monkeypatch.setattr("lib.files.os.replace", _refuse)
+    with pytest.raises(OSError, match="other: cannot be written"):
         write_frames(tmp_path / "other", numbered(2))
     assert list(tmp_path.iterdir()) == [tmp_path / "clip"]

@@ -5,8 +5,9 @@ import pytest
 from torch.utils.data import DataLoader
 
 from lib.data.something import Item, SomethingSomething, write_annotations
-from lib.data.video import Crop, square, write_video
+from lib.data.video import Crop, square
 from lib.data.views import Views, Windows
+from lib.data.write import write_video
 
 RIGHT, LEFT = "Moving [something] from left to right", "Moving [something] from right to left"
 OPEN, FOLD = "Opening [something]", "Folding [something]"

@@ -14,27 +14,22 @@ from functools import partial
 from pathlib import Path
 from zipfile import ZIP_STORED, ZipFile
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from lib.data.something import CACHED, RELEASES, Item, annotations, every_video
-from lib.data.video import duration, read_clip
-from lib.files import write_whole
-
-RATE = 12.0  # frames a second, as both releases have them and `read_frames` expects
-QUALITY = 90
+from lib.data.something import CACHED, RELEASES, Annotations, Item
+from lib.data.video import JPEG_RATE, duration, read_clip
+from lib.files import write_text, write_whole
 
 
 def pack(item: Item, folder: Path, side: int) -> int:
     """Write FOLDER/ID.zip, whole or not at all; its size in bytes. One that is there is kept."""
     path = folder / f"{item.id}.zip"
     if not path.is_file():
-        if item.path.is_dir():
-            count = len(list(item.path.glob("[0-9]*.jpg")))
-        else:
-            count = max(1, round(duration(item.path) * RATE))
-        clip = read_clip(item.path, count, RATE, start=0)
-        write_whole(path, partial(_zip, frames=clip.frames, side=side))
+        count = max(1, round(duration(item.path) * JPEG_RATE))
+        frames = read_clip(item.path, count, JPEG_RATE, start=0).frames
+        write_whole(path, partial(_zip, frames=frames, side=side))
     return path.stat().st_size
 
 
@@ -53,35 +48,37 @@ def build_cache(
     beforehand. ValueError for a folder whose frames have another size, or a root that is a cache.
     """
     root, folder = Path(root), Path(folder)
+    if side < 1:
+        raise ValueError(f"side={side}: must be at least 1")
     if (root / CACHED).is_dir():
         raise ValueError(f"{root}: is a cache itself; name the folder of the videos")
-    items = every_video(root, release)
-    videos = folder / CACHED
+    annotations = Annotations(root, release)
+    items = {item.id: item for item in annotations.labelled()}.values()
+    videos, noted = folder / CACHED, folder / "side.txt"
     videos.mkdir(parents=True, exist_ok=True)
-    noted = folder / "side.txt"
     if noted.is_file() and noted.read_text() != str(side):
         raise ValueError(f"{folder}: has frames of side {noted.read_text()}; name another folder")
-    noted.write_text(str(side))
+    write_text(noted, str(side))
     with ProcessPoolExecutor(workers) as pool:
         sizes = pool.map(partial(pack, folder=videos, side=side), items, chunksize=4)
         total = sum(tqdm(sizes, "clips", len(items)))
-    for path in annotations(root, release):  # last: half a cache is no dataset
+    for path in annotations.files():  # last: half a cache is no dataset
         target = folder / path.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
         write_whole(target, partial(shutil.copyfile, path))
     return total
 
 
-def _zip(path: Path, frames, side: int) -> None:
-    with ZipFile(path, "w", ZIP_STORED) as shelf:
+def _zip(path: Path, frames: np.ndarray, side: int) -> None:
+    with ZipFile(path, "w", ZIP_STORED) as file:
         for number, frame in enumerate(frames, start=1):
             image = Image.fromarray(frame)
             scale = side / min(image.size)
             if scale < 1:  # never larger than it was filmed
                 image = image.resize([round(s * scale) for s in image.size], Image.BILINEAR)
             jpeg = io.BytesIO()
-            image.save(jpeg, "JPEG", quality=QUALITY)
-            shelf.writestr(f"{number:05}.jpg", jpeg.getvalue())
+            image.save(jpeg, "JPEG", quality=90)
+            file.writestr(f"{number:05}.jpg", jpeg.getvalue())
 
 
 def main() -> None:
@@ -89,11 +86,12 @@ def main() -> None:
         prog="python -m lib.data.cache",
         description="Copy a dataset so that it is quick to read: each video a zip of small JPEGs.",
     )
-    parser.add_argument("root", type=Path, help="folder of the dataset, either release")
-    parser.add_argument("folder", type=Path, help="to write")
-    parser.add_argument("--side", type=int, default=256, help="of the frames, the shorter one")
-    parser.add_argument("--release", choices=tuple(RELEASES), help="where both are there")
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    add = parser.add_argument
+    add("root", type=Path, help="folder of the dataset, either release")
+    add("folder", type=Path, help="folder to write")
+    add("--side", type=int, default=256, help="shorter side of the frames (%(default)s)")
+    add("--release", choices=tuple(RELEASES), help="which one, where the folder has both")
+    add("--workers", type=int, default=os.cpu_count(), help="processes (one for each core)")
     args = parser.parse_args()
     try:
         size = build_cache(args.root, args.folder, args.side, args.workers, args.release)

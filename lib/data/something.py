@@ -1,17 +1,16 @@
-"""Something-Something, and anything laid out like one of its two releases.
+"""Something-Something, and any dataset laid out like one of its two releases.
 
 The first: a folder of JPEGs for each video, with CSV annotations; the second: .webm and JSON.
-`python -m lib.datasets ROOT` reads all of it once, before a long run does: see `check`.
 """
 
 import csv
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +22,17 @@ from lib.files import write_text
 
 SPLITS = ("train", "validation", "test")
 RELEASES = {"v1": ("", "csv"), "v2": (".webm", "json")}  # suffixes of videos and annotations
-PREFIX = "something-something-{}-"  # of the annotations; some copies of a release go without
-VIDEOS = ("20bn-something-something-{}", "videos/20bn-something-something-{}", "videos")
-CACHED = "cached"  # folder of `lib.cache`: ID.zip for each video
+PREFIX = "something-something-{}-"  # of the annotations; some copies of a release lack it
+FOLDERS = ("20bn-something-something-{}", "videos/20bn-something-something-{}", "videos")
+CACHED = "cached"  # folder that `lib.data.cache` writes: ID.zip for each video
+Classes = Iterable[str] | Mapping[str, list[str]]  # a mapping: the templates of each class
 
 
 @dataclass(frozen=True)
 class Item:
     """One annotated video, such as "holding potato" of the template "Holding [something]".
 
-    Where a release gives no label, it is the template without brackets, and no placeholders.
+    Where a release has no caption, it is the template without brackets, and no placeholders.
     """
 
     id: str
@@ -49,14 +49,11 @@ class SomethingSomething(Dataset):
     An element is `(frames, class_index)`: (T, H, W, 3) uint8 RGB as `read_clip` gives them, square
     with a `size`. With `classes` only items whose template is among them are kept, and the index
     counts in that list; a mapping says which templates each class gathers, see `class_set`.
-    Without, `.classes` are the templates in the order of the labels file (which writes them without
-    brackets; they are taken from the splits, and a class that none has a video of stays without).
-    The `release`, "v1" or "v2", is read off the annotations unless given; v1 knows no brackets, and
-    its labels file is not in alphabetical order. A test split without templates takes them from
-    test-answers.csv, lines of `id;template`.
-
-    The splits are the release's own; with `resplit`, a seed, all videos whose label is known are
-    dealt out anew, 8:1:1, each by `assign_split`.
+    Without, `.classes` are the templates in the order of the labels file, with the brackets that
+    the train and validation files have. The `release`, "v1" or "v2", is read off the annotations
+    unless given; v1 has no brackets. A test split without templates takes them from
+    test-answers.csv, lines of `id;template`. The splits are the release's own; with `resplit`, a
+    seed, `assign_split` says where each video goes whose template is known.
 
     Raises FileNotFoundError for a missing folder, annotation file or video, ValueError for an
     unknown split, two releases in one folder, a template that the labels file lacks, or classes
@@ -67,31 +64,40 @@ class SomethingSomething(Dataset):
         self,
         root: str | Path,
         split: str,
-        classes: list[str] | Mapping[str, list[str]] | None = None,
+        classes: Classes | None = None,
         frames: int = 16,
         fps: float = 4.0,
         size: int | None = None,
         release: str | None = None,
         resplit: int | None = None,
     ):
-        self.root, self.split = Path(root), split
-        self.frames, self.fps, self.size = frames, fps, size
+        self.split, self.frames, self.fps, self.size = split, frames, fps, size
         if split not in SPLITS:
             raise ValueError(f"split={split!r}: choose one of {', '.join(SPLITS)}")
-        if not self.root.is_dir():
-            raise FileNotFoundError(
-                f"{self.root}: no such folder; unpack or draw the dataset there"
-            )
-        self.release = _release(self.root, release)
-        names = _names(self.root, self.release)
+        annotations = Annotations(root, release)
+        self.root, self.release = annotations.root, annotations.release
         if resplit is None:
-            entries = _entries(self.root, self.release, split)
+            items = annotations.items(split)
         else:
-            pool = _labelled(self.root, self.release)
-            entries = [entry for entry in pool if assign_split(entry["id"], resplit) == split]
-        classes = classes or _in_brackets(self.root, self.release, names)
-        self.classes = list(classes)
-        self.items = self._items(entries, set(names), _places_of(classes))
+            items = [i for i in annotations.labelled() if assign_split(i.id, resplit) == split]
+        classes = annotations.classes() if classes is None else classes
+        self.classes, self.templates = named(classes)
+        self.items, unknown = choose(items, annotations.names(), self.templates)
+        if unknown:
+            raise ValueError(
+                f"{root}: the labels file lacks the template {unknown[0].template!r} of video "
+                f"{unknown[0].id} in {split}; take all annotations from one release"
+            )
+        if not self.items:
+            raise ValueError(f"{root}: no video of {split} has one of the classes asked")
+        folder = self.items[0].path.parent
+        present = set(os.listdir(folder))
+        missing = [item.path.name for item in self.items if item.path.name not in present]
+        if missing:
+            raise FileNotFoundError(
+                f"{folder}: {len(missing)} of the {len(self.items)} videos of {split} are missing, "
+                f"{missing[0]} first; unpack or draw the dataset again"
+            )
 
     def __len__(self) -> int:
         return len(self.items)
@@ -99,92 +105,136 @@ class SomethingSomething(Dataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         return self.clip(index).frames, self.items[index].class_index
 
+    def __repr__(self) -> str:
+        return f"SomethingSomething({self.split}: {len(self)} clips, {len(self.classes)} classes)"
+
     def clip(self, index: int, **wanted: Any) -> Clip:
-        """The clip under its class; `wanted` are arguments of `read_clip` to read otherwise."""
+        """The clip, labelled with its class's name; `wanted` goes to `read_clip`."""
         item = self.items[index]
         how = {"frames": self.frames, "fps": self.fps, "size": self.size} | wanted
         return replace(read_clip(item.path, **how), label=self.classes[item.class_index])
 
-    def __repr__(self) -> str:
-        return f"SomethingSomething({self.split}: {len(self)} clips, {len(self.classes)} classes)"
+    def class_of(self, template: str) -> int | None:
+        """Index of the class that gathers the template, None where none does."""
+        return _class_indices(self.templates).get(plain(template))
 
-    def _items(
-        self, entries: list[dict[str, Any]], known: set[str], place: dict[str, int]
-    ) -> list[Item]:
-        folder, suffix = _videos(self.root, self.release)
-        present = set(os.listdir(folder))
-        items = []
-        for entry in entries:
-            template = entry.get("template", "")
-            name, path = _plain(template), folder / f"{entry['id']}{suffix}"
-            if name not in known:
-                raise ValueError(
-                    f"{self.root}: the labels file lacks the template {template!r} of video "
-                    f"{entry['id']} in {self.split}; take all annotations from one release"
-                )
-            if name in place:
-                said = (template, entry.get("label", name), entry.get("placeholders", []))
-                items.append(Item(entry["id"], path, *said, place[name]))
-        if not items:
-            raise ValueError(f"{self.root}: no video of {self.split} has one of the classes asked")
-        missing = [item.path.name for item in items if item.path.name not in present]
-        if missing:
+
+class Annotations:
+    """What the files of a release say of its videos. Raises as `SomethingSomething`."""
+
+    def __init__(self, root: str | Path, release: str | None = None):
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise FileNotFoundError(f"{root}: no such folder; unpack or draw the dataset there")
+        found = [release] if release else releases(root)
+        if not found:
             raise FileNotFoundError(
-                f"{folder}: {len(missing)} of the {len(items)} videos of {self.split} are missing, "
-                f"{missing[0]} first; unpack or draw the dataset again"
+                f"{root}: has neither {PREFIX.format('v1')}labels.csv nor "
+                f"{PREFIX.format('v2')}labels.json; unpack or draw the dataset there"
             )
+        if len(found) > 1 or found[0] not in RELEASES:
+            fault = "both are there" if len(found) > 1 else f"{release!r} is neither"
+            raise ValueError(f"{root}: {fault}; choose release='v1' or 'v2'")
+        self.release = found[0]
+
+    def find(self, name: str) -> Path:
+        """Where an annotation file is."""
+        paths = _paths(self.root, self.release, name)
+        found = next(filter(Path.is_file, paths), None)
+        if found is None:
+            raise FileNotFoundError(
+                f"{self.root}: {paths[0].name} is missing; looked for {', '.join(map(str, paths))}"
+            )
+        return found
+
+    def names(self) -> list[str]:
+        """The templates of the labels file, in order, without brackets."""
+        if self.release == "v1":
+            return [plain(row[0]) for row in _rows(self.find("labels.csv"))]
+        numbers = _json(self.find("labels.json"))
+        return [plain(name) for name in sorted(numbers, key=lambda name: int(numbers[name]))]
+
+    def classes(self) -> list[str]:
+        """The same, written as in the train and validation files."""
+        items = self.items("train") + self.items("validation")
+        written = {plain(item.template): item.template for item in items}
+        return [written.get(name, name) for name in self.names()]
+
+    def items(self, split: str) -> list[Item]:
+        """The videos of a split, with the class index -1; the template "" where none is known."""
+        suffixes = {name.format(self.release): RELEASES[self.release][0] for name in FOLDERS}
+        suffixes[CACHED] = ".zip"
+        folder = next((name for name in suffixes if (self.root / name).is_dir()), None)
+        if folder is None:
+            raise FileNotFoundError(f"{self.root}: no folder of videos, as {', '.join(suffixes)}")
+        path = self.find(f"{split}.{RELEASES[self.release][1]}")
+        if self.release == "v1":
+            entries = [dict(zip(("id", "template"), row)) for row in _rows(path)]
+        else:
+            entries = _json(path)
+        items, answers = [], {}
+        if split == "test" and not all("template" in entry for entry in entries):
+            answers = {row[0]: row[-1] for row in _rows(self.find("test-answers.csv"))}
+        for entry in entries:
+            id = str(entry["id"])
+            template = entry.get("template", answers.get(id, ""))
+            caption, objects = entry.get("label", plain(template)), entry.get("placeholders", [])
+            video = self.root / folder / f"{id}{suffixes[folder]}"
+            items.append(Item(id, video, template, caption, objects, -1))
         return items
 
+    def labelled(self) -> list[Item]:
+        """The videos of all splits; without the test split where its templates are kept back."""
+        items = self.items("train") + self.items("validation")
+        with suppress(FileNotFoundError):
+            items += self.items("test")
+        return items
 
-def write_annotations(
-    root: str | Path,
-    items_by_split: dict[str, list[Item]],
-    classes: list[str],
-    release: str = "v2",
-) -> None:
-    """The files of a release, each of them whole or not at all, the labels file last.
-
-    Below root/labels. v2: JSON; the labels file maps a class without its brackets to its place in
-    `classes`, as a string. v1: CSV without brackets; the labels file is `classes`, line by line.
-    Unlike both releases, the test file is as complete as the others.
-    """
-    release, keys = _release(Path(root), release), ("id", "label", "template", "placeholders")
-    names = ("id", "caption", "template", "placeholders")
-    for split, items in items_by_split.items():
-        if release == "v1":
-            entries = [f"{item.id};{_plain(item.template)}" for item in items]
-        else:
-            entries = [dict(zip(keys, map(partial(getattr, item), names))) for item in items]
-        _write(root, release, split, entries)
-    names = [_plain(name) for name in classes]
-    places = {name: str(i) for i, name in enumerate(names)}
-    _write(root, release, "labels", names if release == "v1" else places)
+    def files(self) -> list[Path]:
+        """The annotation files that are there."""
+        suffix, found = RELEASES[self.release][1], []
+        for name in [*(f"{name}.{suffix}" for name in ("labels", *SPLITS)), "test-answers.csv"]:
+            with suppress(FileNotFoundError):
+                found.append(self.find(name))
+        return found
 
 
-def every_video(root: str | Path, release: str | None = None) -> list[Item]:
-    """All videos of all splits, but for those whose label is kept back; class indices are 0."""
-    release = _release(Path(root), release)
-    folder, suffix = _videos(Path(root), release)
-    items = []
-    for entry in _labelled(Path(root), release):
-        name, path = entry.get("template", ""), folder / f"{entry['id']}{suffix}"
-        items.append(Item(entry["id"], path, name, entry.get("label", name), [], 0))
-    return items
+def plain(template: str) -> str:
+    """Without brackets."""
+    return template.replace("[", "").replace("]", "")
 
 
-def annotations(root: str | Path, release: str | None = None) -> list[Path]:
-    """The files of a release that are there, besides the videos."""
-    release = _release(Path(root), release)
-    suffix = RELEASES[release][1]
-    names = [f"{name}.{suffix}" for name in ("labels", *SPLITS)] + ["test-answers.csv"]
-    places = [_places(root, release, name) for name in names]
-    return [next(filter(Path.is_file, found)) for found in places if any(map(Path.is_file, found))]
+def named(classes: Classes) -> tuple[list[str], list[list[str]]]:
+    """The names of the classes, and the templates that each gathers. ValueError where there is
+    none, or a template is in two of them."""
+    pairs = (
+        classes.items() if isinstance(classes, Mapping) else [(name, [name]) for name in classes]
+    )
+    if not pairs:
+        raise ValueError("classes=[]: name at least one class, or leave it out for all")
+    counts = Counter(plain(template) for _, templates in pairs for template in set(templates))
+    if twice := [template for template, count in counts.items() if count > 1]:
+        raise ValueError(f"classes: {twice[0]!r} is in two of them; leave it in one")
+    return [name for name, _ in pairs], [list(templates) for _, templates in pairs]
+
+
+def choose(
+    items: list[Item], names: list[str], templates: list[list[str]]
+) -> tuple[list[Item], list[Item]]:
+    """The items of the classes, with their class index; and those of a template not in `names`."""
+    indices, known = _class_indices(templates), set(names)
+    unknown = [item for item in items if plain(item.template) not in known]
+    kept = [item for item in items if plain(item.template) in known & indices.keys()]
+    return [replace(item, class_index=indices[plain(item.template)]) for item in kept], unknown
 
 
 def releases(root: str | Path) -> list[str]:
     """Which of "v1" and "v2" have a labels file in the folder."""
-    files = {name: _places(root, name, f"labels.{RELEASES[name][1]}") for name in RELEASES}
-    return [name for name, places in files.items() if any(map(Path.is_file, places))]
+    return [
+        release
+        for release, (_, suffix) in RELEASES.items()
+        if any(map(Path.is_file, _paths(root, release, f"labels.{suffix}")))
+    ]
 
 
 def assign_split(id: str, seed: int) -> str:
@@ -196,116 +246,61 @@ def assign_split(id: str, seed: int) -> str:
     return {8: "validation", 9: "test"}.get(rest, "train")
 
 
-def _labelled(root: Path, release: str) -> list[dict[str, Any]]:
-    """What all splits have; without the test split of a release that keeps its labels back."""
-    entries = _entries(root, release, "train") + _entries(root, release, "validation")
-    with suppress(FileNotFoundError):
-        entries += _entries(root, release, "test")
-    return entries
+def write_annotations(
+    root: str | Path,
+    items_by_split: dict[str, list[Item]],
+    classes: list[str],
+    release: str = "v2",
+) -> None:
+    """The files of a release below root/labels, the labels file last; each is whole or not there.
+
+    v2: JSON; the labels file maps a class without its brackets to its index in `classes`, as a
+    string. v1: CSV without brackets; the labels file is `classes`, line by line. Unlike both
+    releases, the test file is as complete as the others.
+    """
+    contents: dict[str, Any] = {}
+    for split, items in items_by_split.items():
+        if release == "v1":
+            contents[split] = [f"{item.id};{plain(item.template)}" for item in items]
+        else:
+            contents[split] = [
+                {
+                    "id": i.id,
+                    "label": i.caption,
+                    "template": i.template,
+                    "placeholders": i.placeholders,
+                }
+                for i in items
+            ]
+    names = [plain(name) for name in classes]
+    contents["labels"] = names if release == "v1" else {n: str(i) for i, n in enumerate(names)}
+    for name, content in contents.items():
+        path = _paths(root, release, f"{name}.{RELEASES[release][1]}")[0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if release == "v1":
+            write_text(path, "".join(f"{line}\n" for line in content))
+        else:
+            write_text(path, json.dumps(content, indent=1, ensure_ascii=False))
 
 
-def _places_of(classes: Iterable[str] | Mapping[str, list[str]]) -> dict[str, int]:
-    """The class index of each template that is in a class."""
-    gathered = classes if isinstance(classes, Mapping) else {name: [name] for name in classes}
-    return {
-        _plain(template): index
-        for index, templates in enumerate(gathered.values())
-        for template in templates
-    }
+def _class_indices(templates: list[list[str]]) -> dict[str, int]:
+    return {plain(name): index for index, names in enumerate(templates) for name in names}
 
 
-def _videos(root: Path, release: str) -> tuple[Path, str]:
-    """The folder of the videos, and how their names go on after the id."""
-    suffixes = {name.format(release): RELEASES[release][0] for name in VIDEOS} | {CACHED: ".zip"}
-    for name, suffix in suffixes.items():
-        if (root / name).is_dir():
-            return root / name, suffix
-    raise FileNotFoundError(f"{root}: no folder of videos, as {', '.join(suffixes)}")
-
-
-def _release(root: Path, release: str | None) -> str:
-    found = [release] if release else releases(root)
-    if not found:
-        raise FileNotFoundError(
-            f"{root}: has neither {PREFIX.format('v1')}labels.csv nor "
-            f"{PREFIX.format('v2')}labels.json; unpack or draw the dataset there"
-        )
-    if len(found) > 1 or found[0] not in RELEASES:
-        trouble = "both are there" if len(found) > 1 else f"{release!r} is neither"
-        raise ValueError(f"{root}: {trouble}; choose release='v1' or 'v2'")
-    return found[0]
-
-
-def _plain(template: str) -> str:
-    return template.replace("[", "").replace("]", "")
-
-
-def _names(root: Path, release: str) -> list[str]:
-    """The classes of the labels file, in order and without brackets."""
-    if release == "v1":
-        return [_plain(row[0]) for row in _read_csv(_find(root, release, "labels.csv"))]
-    labels = _read_json(_find(root, release, "labels.json"))
-    return [_plain(name) for name in sorted(labels, key=lambda name: int(labels[name]))]
-
-
-def _in_brackets(root: Path, release: str, names: list[str]) -> list[str]:
-    """The classes as the train and validation files write them."""
-    written = {}
-    for split in SPLITS[:2]:
-        for entry in _entries(root, release, split):
-            template = entry.get("template", "")
-            written[_plain(template)] = template
-    return [written.get(name, name) for name in names]
-
-
-def _entries(root: Path, release: str, split: str) -> list[dict[str, Any]]:
-    """What a release says of each video; that of test leaves the templates to a file apart."""
-    if release == "v1":
-        rows = _read_csv(_find(root, release, f"{split}.csv"))
-        entries = [dict(zip(("id", "template"), row)) for row in rows]
-    else:
-        entries = _read_json(_find(root, release, f"{split}.json"))
-    if split != "test" or all("template" in entry for entry in entries):
-        return entries
-    answers = {row[0]: row[-1] for row in _read_csv(_find(root, release, "test-answers.csv"))}
-    return [entry | {"template": answers.get(entry["id"], "")} for entry in entries]
-
-
-def _places(root: str | Path, release: str, name: str) -> list[Path]:
+def _paths(root: str | Path, release: str, name: str) -> list[Path]:
+    """Where an annotation file may be."""
     names = (PREFIX.format(release) + name, name)
     return [Path(root, folder, name) for folder in ("labels", "") for name in names]
 
 
-def _find(root: Path, release: str, name: str) -> Path:
-    places = _places(root, release, name)
-    found = next((place for place in places if place.is_file()), None)
-    if found is None:
-        raise FileNotFoundError(
-            f"{root}: {places[0].name} is missing; looked for {', '.join(map(str, places))}"
-        )
-    return found
-
-
-def _read_json(path: Path) -> Any:
+def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
         raise ValueError(f"{path}: not whole JSON ({error}); copy or draw it again") from error
 
 
-def _read_csv(path: Path) -> list[list[str]]:
+def _rows(path: Path) -> list[list[str]]:
+    """Of a CSV file."""
     with path.open(encoding="utf-8-sig", newline="") as lines:
         return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=";") if row]
-
-
-def _write(root: str | Path, release: str, name: str, content: Any) -> None:
-    path = _places(root, release, f"{name}.{RELEASES[release][1]}")[0]
-    if release == "v1":
-        text = "".join(f"{line}\n" for line in content)
-    else:
-        text = json.dumps(content, indent=1, ensure_ascii=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
-
-
-dealt = assign_split  # until all have moved

@@ -1,28 +1,32 @@
-"""A video file or a folder of JPEGs in, a clip out, and back: with PyAV (FFmpeg) and Pillow."""
+"""A video file, a folder of JPEGs or a zip of them in, a clip out: with PyAV and Pillow."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from itertools import dropwhile
 from pathlib import Path
-from typing import BinaryIO
 from zipfile import BadZipFile, ZipFile
+from zipfile import Path as ZipPath
+from zlib import error as DeflateError
 
 import av
 import numpy as np
+from av.format import Flags
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
-from PIL import Image
+from PIL import Image, ImageOps
 
 TOLERANCE = 0.002  # seconds; containers round the time of a frame, Matroska and WebM to 1 ms
+JPEG_RATE = 12.0  # JPEGs a second in a folder or zip, as Something-Something has them
 
 
 class VideoError(ValueError):
-    """A video cannot be read or written; the message names the file, the trouble and the remedy."""
+    """A video cannot be read or written; the message names the file, the fault and the remedy."""
 
 
 @dataclass(eq=False)
@@ -50,15 +54,19 @@ class Crop:
     side: float = 1.0  # as a share of the frame's shorter side
     x: float = 0.5  # where it lies: 0 at the left edge, 1 at the right
     y: float = 0.5  # 0 at the top, 1 at the bottom
-    mirrored: bool = False
+    mirrored: bool = False  # left and right exchanged
+
+    def __post_init__(self):
+        if not (0 < self.side <= 1 and 0 <= self.x <= 1 and 0 <= self.y <= 1):
+            raise ValueError(f"{self}: side is above 0 and at most 1, x and y from 0 to 1")
 
     def of(self, frames: np.ndarray) -> np.ndarray:
         """(T, H, W, 3) to (T, S, S, 3), whole pixels, a view."""
         height, width = frames.shape[1:3]
         side = max(1, int(self.side * min(width, height)))
         left, top = int(self.x * (width - side)), int(self.y * (height - side))
-        cut = frames[:, top : top + side, left : left + side]
-        return cut[:, :, ::-1] if self.mirrored else cut
+        square = frames[:, top : top + side, left : left + side]
+        return square[:, :, ::-1] if self.mirrored else square
 
 
 CENTRE = Crop()
@@ -71,73 +79,37 @@ def read_clip(
     start: float | None = None,
     size: int | None = None,
     at: float = 0.5,
-    crop: Crop = CENTRE,
+    crop: Crop | None = None,
 ) -> Clip:
     """`frames` frames of a video, `fps` of them per second.
 
-    Frame i is the one on screen at start + i/fps seconds; past the end the last frame is held and
-    its time repeated. Without a `start`, a video longer than frames/fps is read from where `at`
-    says: 0 is its beginning, 1 so late that the clip just fits, the default its middle. Frames are
-    turned upright and stretched to square pixels as a player would; `size` also makes each of them
-    a size x size `square`, of the `crop`. Only frames that are kept are converted, so the memory
-    needed depends on the clip and not on the video.
+    The video is a file, a folder of JPEGs 00001.jpg, 00002.jpg, ..., 12 of them per second, or a
+    .zip of such JPEGs. Frame i is the one on screen at start + i/fps seconds; past the end the last
+    frame and its time are repeated. Without a `start`, `at` says where a video longer than
+    frames/fps is read: 0 is its beginning, 1 its end, the default its middle. Frames are upright,
+    with square pixels, as a player shows them. A `crop` cuts a square out of each; a `size` resizes
+    the crop, the middle one by default, to size x size. Only frames that are kept are converted, so
+    the memory needed depends on the clip and not on the video.
 
-    Raises VideoError when the file is missing, empty, damaged or has no picture, and when the video
-    ends before `start`; ValueError for a count, rate, start or size that makes no sense.
+    Raises VideoError when the video is missing, empty, damaged, lacks a JPEG or a picture, and when
+    it ends before `start`; ValueError for a count, rate, start or size that makes no sense.
     """
     path = Path(path)
-    if path.is_dir() or path.suffix == ".zip":
-        return read_frames(path, frames, fps, start, size, at, crop)
     _check(frames=frames, fps=fps, start=start, size=size)
-    with _opened(path) as stream:
-        origin, duration = _extent(stream, path)
-    start = _begin(path, start, duration, frames / fps, at)
-    wanted = origin + start + np.arange(frames) / fps
-    for early in (0.0, 2.0, 30.0, start):  # an index can lead past the frame sought: try earlier
-        with _opened(path) as stream:
-            if early < start:
-                _seek(stream, wanted[0] - early)
-            kept = _sample(stream, wanted, size, crop)
-        if kept and kept[0][0] <= wanted[0] + TOLERANCE:
-            break
-    times, pictures = zip(*kept, strict=True)
-    return _clip(path, pictures, np.array(times) - origin)
-
-
-def read_frames(
-    folder: str | Path,
-    frames: int = 16,
-    fps: float = 4.0,
-    start: float | None = None,
-    size: int | None = None,
-    at: float = 0.5,
-    crop: Crop = CENTRE,
-    rate: float = 12.0,
-) -> Clip:
-    """`read_clip` for a folder of JPEGs 00001.jpg, 00002.jpg, ..., `rate` of them per second.
-
-    Only the JPEGs on screen at one of the wanted seconds are decoded; other files are overlooked.
-    A .zip of such JPEGs is read like the folder.
-
-    Raises VideoError when the folder is missing or empty, when a number is left out, a JPEG damaged
-    or of another size, and when the frames end before `start`; ValueError as `read_clip`.
-    """
-    _check(frames=frames, fps=fps, start=start, size=size, rate=rate)
-    folder = Path(folder)
-    with _shelf(folder) as (names, opened):
-        _numbered(folder, names)
-        start = _begin(folder, start, len(names) / rate, frames / fps, at)
-        wanted = start + np.arange(frames) / fps
-        shown = np.minimum((wanted + TOLERANCE) * rate, len(names) - 1).astype(int)
-        pictures = {i: _jpeg(folder, names[i], opened, size, crop) for i in np.unique(shown)}
-    return _clip(folder, [pictures[i] for i in shown], shown / rate)
+    origin, length = _extent(path)
+    start = _begin(path, start, length, frames / fps, at)
+    read = _read_jpegs if _is_jpegs(path) else _read_video
+    kept = read(path, origin + start + np.arange(frames) / fps, partial(_cut, size, crop))
+    times, pictures = zip(*kept)
+    if len({picture.shape for picture in pictures}) > 1:
+        raise VideoError(f"{path}: changes its frame size on the way; pass size= to make all equal")
+    return Clip(np.stack(pictures), np.array(times) - origin)
 
 
 def duration(path: str | Path) -> float:
-    """Seconds from the first frame of a video file until the last one is gone. VideoError as
+    """Seconds from the first frame of a video until the last one is gone. VideoError as
     `read_clip`."""
-    with _opened(Path(path)) as stream:
-        return _extent(stream, Path(path))[1]
+    return _extent(Path(path))[1]
 
 
 def square(frames: np.ndarray, size: int, crop: Crop = CENTRE) -> np.ndarray:
@@ -148,76 +120,112 @@ def square(frames: np.ndarray, size: int, crop: Crop = CENTRE) -> np.ndarray:
 
 def _check(**numbers: float | None) -> None:
     for name, number in numbers.items():
-        if number is not None and (number < 0 or number == 0 and name != "start"):
-            said = ", ".join(f"{name}={number}" for name, number in numbers.items())
-            raise ValueError(f"{said}: counts, rates and sizes are above 0, start is at least 0")
+        if number is not None and not (number > 0 or number == 0 and name == "start"):
+            given = ", ".join(f"{name}={number}" for name, number in numbers.items())
+            raise ValueError(f"{given}: counts, rates and sizes are above 0, start is at least 0")
 
 
-def _begin(path: Path, start: float | None, duration: float, seconds: float, at: float) -> float:
+def _begin(path: Path, start: float | None, length: float, seconds: float, at: float) -> float:
     """Second at which a clip of so many seconds begins."""
     if start is None:
         if not 0 <= at <= 1:
             raise ValueError(f"at={at}: choose from 0, the beginning, to 1, the end")
-        return max(0.0, duration - seconds) * at
-    if 0 < duration <= start:
-        raise VideoError(f"{path}: ends at {duration:.2f} s; choose a start below, not {start}")
+        return max(0.0, length - seconds) * at
+    if start and start >= length - TOLERANCE:
+        raise VideoError(f"{path}: ends at {length:.2f} s; choose a start below, not {start}")
     return start
 
 
-def _clip(path: Path, pictures: Sequence[np.ndarray], times: np.ndarray) -> Clip:
-    if len({picture.shape for picture in pictures}) > 1:
-        raise VideoError(f"{path}: changes its frame size on the way; pass size= to make all equal")
-    return Clip(np.stack(pictures), times)
+def _cut(size: int | None, crop: Crop | None, picture: np.ndarray) -> np.ndarray:
+    if size is not None:
+        return square(picture[None], size, crop or CENTRE)[0]
+    return picture if crop is None else crop.of(picture[None])[0]
+
+
+def _sample(timed: Iterator, wanted: np.ndarray, picture: Callable) -> list:
+    """(seconds, picture) of what is on screen at each of the wanted seconds; `timed` are (seconds,
+    frame) in order, of which only those on screen are turned into a picture."""
+    shown, following, made = next(timed, None), next(timed, None), None
+    kept = []
+    for second in wanted if shown else []:
+        while following and following[0] <= second + TOLERANCE:
+            shown, following, made = following, next(timed, None), None
+        made = picture(shown[1]) if made is None else made
+        kept.append((shown[0], made))
+    return kept
+
+
+def _extent(path: Path) -> tuple[float, float]:
+    """Time of the first frame, and seconds from it until the last one is gone.
+
+    The length in the header can be missing (browser recordings) or wrong (a file cut short), so it
+    is only believed when the packets near the end confirm it; otherwise all packets are read. Where
+    they have no times either, as in a raw stream, the frames are counted.
+    """
+    if not path.exists():
+        raise VideoError(f"{path}: no such file or folder; check the name")
+    if _is_jpegs(path):
+        with _jpegs(path) as jpegs:
+            return 0.0, len(jpegs) / JPEG_RATE
+    with _opened(path) as stream:
+        first = next(_decode(stream), None)
+        if first is None:
+            raise VideoError(f"{path}: no frame can be decoded; it is cut short, copy it again")
+        origin = end = first[0]
+        header = float((stream.duration or 0) * stream.time_base)
+        header = header or (stream.container.duration or 0) / av.time_base
+        for second in [] if _is_raw(stream) else [origin + header, origin]:
+            _seek(stream, second)
+            end = max(map(_end, stream.container.demux(stream)), default=0.0)
+            if header and end - origin > header - 0.5:
+                break
+    if end <= origin:
+        with _opened(path) as stream:
+            for last, _ in _decode(stream):
+                end = last + _interval(stream)
+    return origin, end - origin
+
+
+def _is_jpegs(path: Path) -> bool:
+    return path.is_dir() or path.suffix.lower() == ".zip"
 
 
 @contextmanager
-def _shelf(folder: Path) -> Iterator[tuple[list[str], Callable[[str], BinaryIO]]]:
-    """The JPEGs of a folder, or of a zip, in order, and what opens one of them."""
-    if folder.is_dir():
-        names = sorted(path.name for path in folder.glob("[0-9]*.jpg"))
-        yield names, lambda name: (folder / name).open("rb")
-    elif folder.suffix == ".zip" and folder.is_file():
-        try:
-            with ZipFile(folder) as shelf:
-                yield sorted(shelf.namelist()), shelf.open
-        except BadZipFile as error:
-            raise VideoError(f"{folder}: a damaged zip ({error}); make or copy it again") from error
-    else:
-        raise VideoError(f"{folder}: no such folder of frames; check the name, or unpack it again")
-
-
-def _numbered(folder: Path, names: list[str]) -> None:
-    """VideoError unless they are 00001.jpg, 00002.jpg, ..., none left out."""
-    if not names:
-        raise VideoError(f"{folder}: no frames 00001.jpg, 00002.jpg, ... in it; unpack it again")
-    for number, present in enumerate(names, start=1):
-        if present != (name := f"{number:05}.jpg"):
-            raise VideoError(
-                f"{folder / name}: missing, though {names[-1]} is there; unpack the folder again"
-            )
-
-
-def _jpeg(
-    folder: Path, name: str, opened: Callable[[str], BinaryIO], size: int | None, crop: Crop
-) -> np.ndarray:
-    """(H, W, 3) uint8 RGB."""
+def _jpegs(path: Path) -> Iterator[list[Path | ZipPath]]:
+    """00001.jpg, 00002.jpg, ... of a folder or a zip; other files are ignored."""
     try:
-        with opened(name) as file, Image.open(file) as image:
-            rgb = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError) as error:
-        raise VideoError(
-            f"{folder / name}: not a JPEG, or damaged ({error}); unpack or copy it again"
-        ) from error
-    return rgb if size is None else square(rgb[None], size, crop)[0]
+        with nullcontext(path) if path.is_dir() else ZipFile(path) as opened:
+            files = (path if path.is_dir() else ZipPath(opened)).iterdir()
+            found = {f.name: f for f in files if f.name[0].isdigit() and f.name.endswith(".jpg")}
+            if not found:
+                raise VideoError(f"{path}: no frames 00001.jpg, 00002.jpg, ... in it; unpack again")
+            names = [f"{number:05}.jpg" for number in range(1, len(found) + 1)]
+            if lacking := [name for name in names if name not in found]:
+                fault = f"missing, though {max(found)} is there"
+                raise VideoError(f"{path / lacking[0]}: {fault}; unpack again")
+            yield [found[name] for name in names]
+    except BadZipFile as error:
+        raise VideoError(f"{path}: a damaged zip ({error}); make or copy it again") from error
+
+
+def _read_jpegs(path: Path, wanted: np.ndarray, cut: Callable) -> list:
+    def picture(jpeg: Path | ZipPath) -> np.ndarray:  # (H, W, 3) uint8 RGB
+        try:
+            with jpeg.open("rb") as file, Image.open(file) as image:
+                ImageOps.exif_transpose(image, in_place=True)
+                return cut(np.asarray(image.convert("RGB")))
+        except (OSError, SyntaxError, EOFError, RuntimeError, DeflateError) as error:
+            fault = f"not a JPEG, or damaged ({error})"
+            raise VideoError(f"{path / jpeg.name}: {fault}; unpack or copy it again") from error
+
+    with _jpegs(path) as jpegs:
+        timed = ((number / JPEG_RATE, jpeg) for number, jpeg in enumerate(jpegs))
+        return _sample(timed, wanted, picture)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[VideoStream]:
     """The picture stream of a file; what FFmpeg raises inside leaves as a VideoError."""
-    if not path.exists():
-        raise VideoError(f"{path}: no such file; check the name and the folder")
-    if path.is_dir():
-        raise VideoError(f"{path}: is a folder; name one video in it; read_frames reads JPEGs")
     if path.stat().st_size == 0:
         raise VideoError(f"{path}: is empty (0 bytes); copy or download it again")
     try:
@@ -232,76 +240,18 @@ def _opened(path: Path) -> Iterator[VideoStream]:
             stream.thread_type = "AUTO" if stream.width * stream.height > 640 * 480 else "NONE"
             yield stream
     except av.FFmpegError as error:
-        raise VideoError(
-            f"{path}: not a video, or damaged ({error.strerror}); "
-            "copy or download it again, or convert it to .webm or .mp4"
-        ) from error
+        fault = f"not a video, or damaged ({error.strerror})"
+        raise VideoError(f"{path}: {fault}; copy it again, or convert it to .mp4") from error
 
 
-def _decode(stream: VideoStream) -> Iterator[tuple[float, VideoFrame]]:
-    """(seconds, frame) in the order shown; a damaged packet is skipped, as players do."""
-    interval = float(1 / (stream.average_rate or stream.guessed_rate or 25))
-    seconds, due = -math.inf, 0.0
-    for packet in dropwhile(lambda packet: not packet.is_keyframe, stream.container.demux(stream)):
-        try:
-            decoded = packet.decode()
-        except av.FFmpegError:
-            continue
-        for frame in decoded:
-            known = frame.time is not None and frame.time > seconds  # not so in raw streams and AVI
-            seconds = frame.time if known else due
-            due = seconds + interval
-            yield seconds, frame
+def _is_raw(stream: VideoStream) -> bool:
+    """Whether it is pictures alone, as .h264: their times are guesses, and no seek is exact."""
+    return bool(stream.container.format.flags & Flags.no_timestamps.value)
 
 
-def _sample(
-    stream: VideoStream, wanted: np.ndarray, size: int | None, crop: Crop
-) -> list[tuple[float, np.ndarray]]:
-    """(seconds, picture) on screen at each of the wanted seconds; empty if nothing decodes."""
-    timed, to_rgb = _decode(stream), VideoReformatter()  # one for all frames: it is dear to set up
-    shown, following, picture = next(timed, None), next(timed, None), None
-    kept = []
-    for second in wanted if shown else []:
-        while following and following[0] <= second + TOLERANCE:
-            shown, following, picture = following, next(timed, None), None
-        if picture is None:
-            picture = _picture(shown[1], to_rgb, stream.sample_aspect_ratio or 1, size, crop)
-        kept.append((shown[0], picture))
-    return kept
-
-
-def _picture(
-    frame: VideoFrame,
-    to_rgb: VideoReformatter,
-    pixel_aspect: Fraction | int,
-    size: int | None,
-    crop: Crop,
-) -> np.ndarray:
-    """(H, W, 3) uint8 RGB as a player shows it: square pixels, then the turn the camera noted."""
-    width = max(1, round(frame.width * pixel_aspect))
-    picture = to_rgb.reformat(frame, width, format="rgb24").to_ndarray()
-    rgb = np.rot90(picture, round(frame.rotation / 90))
-    return rgb if size is None else square(rgb[None], size, crop)[0]
-
-
-def _extent(stream: VideoStream, path: Path) -> tuple[float, float]:
-    """Time of the first frame, and seconds from it until the last one is gone.
-
-    The length in the header can be missing (browser recordings) or wrong (a file cut short), so it
-    is only believed when the packets near the end bear it out; otherwise all packets are counted.
-    """
-    first = next(_decode(stream), None)
-    if first is None:
-        raise VideoError(f"{path}: no frame can be decoded; it is cut short, copy it again")
-    origin = first[0]
-    claimed = float((stream.duration or 0) * stream.time_base)
-    claimed = claimed or (stream.container.duration or 0) / av.time_base
-    for second in [origin + claimed, origin] if claimed else [origin]:
-        _seek(stream, second)
-        end = max(map(_end, stream.container.demux(stream)), default=0.0)
-        if end - origin > claimed - 0.5:
-            break
-    return origin, end - origin
+def _interval(stream: VideoStream) -> float:
+    """Seconds from a frame to the next one."""
+    return float(1 / (stream.average_rate or stream.guessed_rate or 25))
 
 
 def _end(packet: av.Packet) -> float:
@@ -313,9 +263,54 @@ def _end(packet: av.Packet) -> float:
 
 
 def _seek(stream: VideoStream, second: float) -> None:
-    """To the last key frame at or before the second."""
-    with suppress(av.FFmpegError):  # raw streams cannot; they go on from where they are
+    """To the last key frame at or before the second, where the container knows its place."""
+    with suppress(av.FFmpegError):
         stream.container.seek(int(second / stream.time_base), stream=stream)
+
+
+def _decode(stream: VideoStream) -> Iterator[tuple[float, VideoFrame]]:
+    """(seconds, frame) in the order shown; a damaged packet is skipped, as players do."""
+    raw, interval = _is_raw(stream), _interval(stream)
+    seconds, due = -math.inf, 0.0
+    for packet in dropwhile(lambda packet: not packet.is_keyframe, stream.container.demux(stream)):
+        try:
+            decoded = packet.decode()
+        except av.FFmpegError:
+            continue
+        for frame in decoded:
+            known = not raw and frame.time is not None and frame.time > seconds  # not in all AVI
+            seconds = frame.time if known else due
+            due = seconds + interval
+            yield seconds, frame
+
+
+def _read_video(path: Path, wanted: np.ndarray, cut: Callable) -> list:
+    for early in (0.0, 2.0, 30.0, None):  # an index can lead past the frame sought: try earlier
+        with _opened(path) as stream:
+            if early is not None and not _is_raw(stream):
+                _seek(stream, wanted[0] - early)
+            aspect, to_rgb = stream.sample_aspect_ratio or 1, VideoReformatter()
+            kept = _sample(_decode(stream), wanted, partial(_picture, aspect, to_rgb, cut))
+        if kept and kept[0][0] <= wanted[0] + TOLERANCE:
+            break
+    return kept
+
+
+def _picture(
+    aspect: Fraction | int, to_rgb: VideoReformatter, cut: Callable, frame: VideoFrame
+) -> np.ndarray:
+    """(H, W, 3) uint8 RGB as a player shows it: square pixels, turned and flipped; then cut."""
+    width = max(1, round(frame.width * aspect))
+    picture = to_rgb.reformat(frame, width, format="rgb24").to_ndarray()
+    try:  # a pixel (x, y) is shown at (ax + cy, bx + dy)
+        a, b, _, c, d, *_ = np.frombuffer(frame.side_data["DISPLAYMATRIX"], np.int32).tolist()
+    except KeyError:
+        return cut(picture)
+    except ValueError:  # beside it is side data that PyAV has no name for; only the turn is known
+        return cut(np.rot90(picture, round(frame.rotation / 90)))
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        picture, a, d = picture.swapaxes(0, 1), c, b
+    return cut(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
 from lib.data.write import write_frames, write_video  # noqa: E402, F401  until all have moved

@@ -1,5 +1,5 @@
-"""What an epoch shows of a dataset: each clip from somewhere, as a random square, now and then
-mirrored. All of it follows from the seed, the epoch and the clip's place, so a run that was stopped
+"""What an epoch shows of a dataset: a random part of each clip, as a random square, half of them
+mirrored. All of it follows from the seed, the epoch and the clip's index, so a run that was stopped
 sees the same again, however many processes share the work.
 """
 
@@ -17,7 +17,7 @@ from lib.data.video import Crop
 class View:
     """How a clip is shown, and with which class."""
 
-    at: float  # where the window lies, as in `read_clip`
+    at: float  # where in the video, as in `read_clip`
     crop: Crop
     class_index: int
 
@@ -25,8 +25,9 @@ class View:
 class Views(Dataset):
     """Random views of a `SomethingSomething`, other ones in each `epoch`; items as of that dataset.
 
-    A clip in the mirror is one of the mirrored class ("left to right" becomes "right to left").
-    Where that class is not among the dataset's, and without `mirror`, the clip is left as it is.
+    A mirrored clip has the class of the mirrored template ("left to right" becomes "right to
+    left"). Where the dataset has no such class, and without `mirror`, the clip is left as it is.
+    Without a size, the frames are the square as it was cut, of another size in each view.
     """
 
     def __init__(
@@ -39,8 +40,6 @@ class Views(Dataset):
     ):
         self.dataset, self.seed, self.smallest = dataset, seed, smallest
         self.mirror, self.number = mirror, number
-        place = {name: index for index, name in enumerate(dataset.classes)}
-        self.mirrored = [place.get(mirror_label(name)) for name in dataset.classes]
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -50,18 +49,18 @@ class Views(Dataset):
         return self.dataset.clip(i, at=view.at, crop=view.crop).frames, view.class_index
 
     def epoch(self, number: int) -> "Views":
-        """The same clips, seen otherwise."""
+        """The same clips, in other views."""
         return Views(self.dataset, self.seed, self.smallest, self.mirror, number)
 
     def view(self, i: int) -> View:
         """Drawn from (seed, epoch, i) and nothing else."""
         rng = np.random.default_rng([self.seed, self.number, i])
         at, x, y, flip, large = rng.random(5).tolist()
-        label = self.dataset.items[i].class_index
-        flipped = self.mirror and flip < 0.5 and self.mirrored[label] is not None
-        label = self.mirrored[label] if flipped else label
-        crop = Crop(self.smallest + (1 - self.smallest) * large, x, y, flipped)
-        return View(at, crop, label)
+        item = self.dataset.items[i]
+        mirror_class = self.dataset.class_of(mirror_label(item.template))
+        mirrored = self.mirror and flip < 0.5 and mirror_class is not None
+        crop = Crop(self.smallest + (1 - self.smallest) * large, x, y, mirrored)
+        return View(at, crop, mirror_class if mirrored else item.class_index)
 
 
 class Windows(Dataset):
@@ -69,6 +68,8 @@ class Windows(Dataset):
     i * windows + j is window j of clip i, the middle square of it. One window is the middle one."""
 
     def __init__(self, dataset: SomethingSomething, windows: int = 1):
+        if windows < 1:
+            raise ValueError(f"windows={windows}: must be at least 1")
         self.dataset, self.windows = dataset, windows
 
     def __len__(self) -> int:

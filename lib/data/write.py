@@ -1,13 +1,8 @@
-"""Frames to a video file or to a folder of JPEGs, whole or not at all."""
+"""Frames to a video file or a folder of JPEGs, whole or not at all."""
 
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from uuid import uuid4
 
 import av
 import numpy as np
@@ -16,6 +11,7 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from PIL import Image
 
 from lib.data.video import VideoError
+from lib.files import write_whole
 
 # Suffix -> codec, its options, the container's. VP9 is set for speed: small clips by the thousand.
 VP9 = {"deadline": "realtime", "cpu-used": "8", "threads": "1", "b": "0", "crf": "24"}
@@ -30,45 +26,32 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float) -> None:
 
     The file appears whole or not at all. H.264 needs even sides: an odd one is padded by its edge.
 
-    Raises VideoError for another suffix, a missing folder, a disk that refuses; ValueError for
-    frames of another shape or type.
+    Raises VideoError for another suffix or what the encoder refuses, ValueError for frames of
+    another shape or type, OSError for a missing folder or a full disk.
     """
-    path, frames = Path(path), _checked(frames)
-    suffix = path.suffix.lower()
+    path, suffix = Path(path), Path(path).suffix.lower()
     if suffix not in {*ENCODERS, ".gif"}:
         raise VideoError(f"{path}: cannot write {suffix or 'no suffix'}; use .webm, .mp4 or .gif")
-    if fps <= 0:
+    if not fps > 0:
         raise ValueError(f"fps={fps}: must be above 0")
-    whole = path.with_name(f".{path.stem}-{uuid4().hex[:8]}{suffix}")
+    write = partial(_gif if suffix == ".gif" else _encode, frames=_checked(frames), fps=fps)
     try:
-        with _refusals(path):
-            (_write_gif if suffix == ".gif" else _encode)(whole, frames, fps)
-            os.replace(whole, path)
-    finally:
-        whole.unlink(missing_ok=True)
+        write_whole(path, write)
+    except av.FFmpegError as error:
+        raise VideoError(
+            f"{path}: cannot be encoded ({error.strerror}); try another size, rate or suffix"
+        ) from error
 
 
 def write_frames(folder: str | Path, frames: np.ndarray) -> None:
-    """(T, H, W, 3) uint8 RGB to a new folder of JPEGs 00001.jpg, 00002.jpg, ... for `read_frames`.
+    """(T, H, W, 3) uint8 RGB to a new folder of JPEGs 00001.jpg, 00002.jpg, ... for `read_clip`.
 
-    The folder appears whole or not at all; until then the JPEGs are in FOLDER.part.
-
-    Raises VideoError for a folder that exists, one to stand in that does not, a disk that refuses;
-    ValueError for frames of another shape or type.
+    Raises VideoError for a folder that exists; otherwise as `write_video`.
     """
-    folder, frames = Path(folder), _checked(frames)
+    folder = Path(folder)
     if folder.exists():
         raise VideoError(f"{folder}: exists already; remove it or name another folder")
-    part = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
-    try:
-        with _refusals(folder):
-            part.mkdir()
-            for number, frame in enumerate(frames, start=1):
-                Image.fromarray(frame).save(part / f"{number:05}.jpg", quality=90)
-            os.replace(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    write_whole(folder, partial(_jpegs, frames=_checked(frames)))
 
 
 def _checked(frames: np.ndarray) -> np.ndarray:
@@ -78,41 +61,35 @@ def _checked(frames: np.ndarray) -> np.ndarray:
     return frames
 
 
-@contextmanager
-def _refusals(path: Path) -> Iterator[None]:
-    """What the disk or FFmpeg raises inside leaves as a VideoError."""
-    try:
-        yield
-    except (av.FFmpegError, OSError) as error:
-        raise VideoError(
-            f"{path}: cannot be written ({error.strerror}); does the folder exist, is there room?"
-        ) from error
+def _jpegs(folder: Path, frames: np.ndarray) -> None:
+    folder.mkdir()
+    for number, frame in enumerate(frames, start=1):
+        Image.fromarray(frame).save(folder / f"{number:05}.jpg", quality=90)
 
 
 def _encode(path: Path, frames: np.ndarray, fps: float) -> None:
-    codec, options, container_options = ENCODERS[path.suffix]
+    codec, options, container_options = ENCODERS[path.suffix.lower()]
     if codec == "libx264":
         odd = [(0, side % 2) for side in frames.shape[1:3]]
         frames = np.pad(frames, [(0, 0), *odd, (0, 0)], mode="edge")
+    # Said in the file as well, or each player guesses which of two YUV matrices was meant.
+    space, levels = Colorspace.ITU709, ColorRange.MPEG
+    to_yuv = VideoReformatter()
     with av.open(str(path), "w", container_options=container_options) as container:
         stream = container.add_stream(codec, Fraction(fps).limit_denominator(1001), options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        # Said in the file as well, or each player guesses which of two YUV matrices was meant.
-        stream.codec_context.colorspace = Colorspace.ITU709
-        stream.codec_context.color_range = ColorRange.MPEG
-        yuv = partial(
-            VideoReformatter().reformat,
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-        )
+        stream.codec_context.colorspace, stream.codec_context.color_range = space, levels
         for frame in np.ascontiguousarray(frames):
-            container.mux(stream.encode(yuv(VideoFrame.from_ndarray(frame, format="rgb24"))))
+            rgb = VideoFrame.from_ndarray(frame, format="rgb24")
+            yuv = to_yuv.reformat(
+                rgb, format="yuv420p", dst_colorspace=space, dst_color_range=levels
+            )
+            container.mux(stream.encode(yuv))
         container.mux(stream.encode())
 
 
-def _write_gif(path: Path, frames: np.ndarray, fps: float) -> None:
+def _gif(path: Path, frames: np.ndarray, fps: float) -> None:
     """One palette for the whole clip, so that still parts stay still."""
     some = frames[:: -(-len(frames) // 8), ::2, ::2]  # at most 8 frames at half size
     palette = Image.fromarray(np.concatenate(some)).quantize(256)
