@@ -1,0 +1,60 @@
+"""What several pages share: drawn clips, recorded figures, grids of pictures."""
+
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from lib import miniature
+from lib.model import WEIGHTS
+
+CLOSER = "Moving [something] closer to [something]"
+
+
+def example(label=CLOSER, index=23, seed=5, size=256, frames=16) -> miniature.Drawn:
+    """A drawn test clip, 4 frames a second; `label=None`: the index picks the class."""
+    chosen = None if label is None else miniature.CLASSES.index(label)
+    times = np.arange(frames) / 4
+    return miniature.draw("test", index, seed, times, size, class_index=chosen)
+
+
+def record() -> dict:
+    """How the shipped network was trained, and how well it did."""
+    return json.loads(WEIGHTS.with_suffix(".json").read_text())
+
+
+def results(name: str) -> dict:
+    """The figures in book/results/NAME.json."""
+    path = Path(__file__).parent / "results" / f"{name}.json"
+    return json.loads(path.read_text())
+
+
+def show(pictures, titles=(), columns=8, rows=(), width=7.2, **how) -> None:
+    """Pictures in a grid, line by line; `titles` stand above the first ones, `rows`
+    (names) to the left of each line.
+
+    `how` goes to `imshow`, for pictures of one channel: their colours and limits.
+    """
+    height, across = np.shape(pictures[0])[:2]
+    lines = -(-len(pictures) // columns)
+    above = 0.2 * -(-len(titles) // columns)  # inches
+    tall = lines * width / columns * height / across + above
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(width, tall), squeeze=False
+    )
+    for axis, picture in zip(axes.flat, pictures):
+        axis.imshow(picture, **how)
+    for axis, title in zip(axes.flat, titles):
+        axis.set_title(title, fontsize=8)
+    for axis, name in zip(axes[:, 0], rows):
+        axis.set_ylabel(name, fontsize=8)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[], frame_on=bool(len(rows)))
+    figure.tight_layout(pad=0.3)
+
+
+def roles_in_colour(truth: miniature.Truth) -> np.ndarray:
+    """(T, H, W, 3) uint8: the object orange, the hand blue, a second one green."""
+    colours = [[40, 40, 46], [230, 159, 0], [86, 180, 233], [0, 158, 115]]
+    return np.array(colours, np.uint8)[truth.roles]
