@@ -13,7 +13,7 @@ CLOSER = "Moving [something] closer to [something]"
 
 
 def example(label=CLOSER, index=23, seed=5, size=256, frames=16) -> miniature.Drawn:
-    """A drawn test clip, 4 frames a second; `label=None`: the index picks the class."""
+    """A drawn test clip at 4 frames a second; None: the index picks the class."""
     chosen = None if label is None else miniature.CLASSES.index(label)
     times = np.arange(frames) / 4
     return miniature.draw("test", index, seed, times, size, class_index=chosen)
