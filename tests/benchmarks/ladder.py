@@ -23,13 +23,11 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from lib.explain.maps import class_maps
-from lib.model import networks
+from lib.model import PROFILES, build
+from lib.model.hardware import device_of, hardware, trains_fast_in_bfloat16, versions
 from lib.model.inflate import macs
-from lib.model.networks import device_of
-from lib.training import batches
-from lib.training import loop as training
-from lib.training.batches import Features
-from lib.training.settings import Settings
+from lib.training import Settings, loop
+from lib.training.batches import Features, parts
 
 CLASSES = [str(i) for i in range(40)]
 #: Published dense bfloat16 operations a second, by a part of the device's name.
@@ -40,8 +38,8 @@ PLAIN = Settings(
 
 
 def rungs(half: bool, compiler: bool, batch: int, most: int) -> dict[str, Settings]:
-    """Each adds one thing to the one before; those that cannot be had, or cannot pay, are left out:
-    without fast bfloat16 (`half`), or without a compiler."""
+    """Each adds one thing to the one before. Those that cannot help here are left out: bfloat16
+    where it is not fast (`half`), and compiling without a compiler."""
     settings = replace(PLAIN, batch=batch)
     found = {"plain float32": settings}
     steps = [("bfloat16", dict(bfloat16=True))] * half
@@ -59,7 +57,7 @@ def rungs_here(network: nn.Module, args: argparse.Namespace) -> dict[str, Settin
     """Those for a network where it is."""
     on_gpu = device_of(network).type == "cuda"
     compiler = on_gpu or any(map(shutil.which, ("g++", "clang++", "cl")))
-    half = networks.trains_fast_in_bfloat16(network)
+    half = trains_fast_in_bfloat16(network)
     return rungs(half, compiler, args.batch, args.most)
 
 
@@ -67,7 +65,7 @@ def peak_of(device: torch.device) -> float | None:
     """bfloat16 operations a second at most: a GPU's as published, a CPU's as measured."""
     if device.type == "cpu":
         return prices.peak(torch.bfloat16)
-    return next((p for part, p in PEAKS.items() if part in training.hardware("cuda")), None)
+    return next((p for part, p in PEAKS.items() if part in hardware("cuda")), None)
 
 
 def now(device: torch.device) -> float:
@@ -87,33 +85,37 @@ def seconds(call: Callable[[], object], device: torch.device, rounds: int) -> fl
     return float(np.median(spent))
 
 
+def untrained(name: str, device: torch.device) -> nn.Module:
+    """The network of a profile, with random weights."""
+    return build(name, CLASSES, imagenet=False).to(device)
+
+
 def ready(network: nn.Module, settings: Settings) -> Callable[[list[Features]], object]:
     """What makes an update of the network from the parts of a batch."""
-    called = training.prepare(network, settings)
-    training.training_mode(network, settings)
-    optimizer, schedule = training.optimize(called, settings, 10**6)
-    return lambda batch: training.step(called, batch, optimizer, schedule, settings)
+    model = loop.prepare(network, settings)
+    loop.training_mode(network, settings)
+    optimizer, scheduler = loop.optimize(model, settings, 10**6)
+    return lambda batch: loop.step(model, batch, optimizer, scheduler, settings)
 
 
 def climb(
     name: str, device: torch.device, peak: float | None, args: argparse.Namespace
 ) -> list[dict]:
     """Training clips per second of each rung, with the share of the device's peak."""
-    profile_ = networks.PROFILES[name]
-    shape = (3, args.frames, args.size or profile_.size, args.size or profile_.size)
+    size = args.size or PROFILES[name].size
+    shape = (3, args.frames, size, size)
     rows = []
-    build = partial(networks.build, name, CLASSES, imagenet=False)
-    for rung, settings in rungs_here(build().to(device), args).items():
+    for rung, settings in rungs_here(untrained(name, device), args).items():
         torch.manual_seed(0)
-        network = build().to(device)
+        network = untrained(name, device)
         work = 6 * macs(network, 1, *shape)  # 2 operations each, forward once and backward twice
         update = ready(network, settings)
         x = torch.rand(settings.batch, *shape, device=device)
         y = torch.arange(settings.batch, device=device) % 40
-        parts = [(x[p], y[p]) for p in batches.parts(settings.batch, settings)]
+        batch = [(x[part], y[part]) for part in parts(settings.batch, settings)]
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        rate = settings.batch / seconds(partial(update, parts), device, args.rounds)
+        rate = settings.batch / seconds(partial(update, batch), device, args.rounds)
         row = dict(rung=rung, batch=settings.batch, clips_per_second=float(f"{rate:.3g}"))
         if device.type == "cuda":
             row["gigabytes"] = round(torch.cuda.max_memory_allocated() / 1e9, 1)
@@ -127,7 +129,7 @@ def climb(
 
 def explaining(name: str, device: torch.device, args: argparse.Namespace) -> dict:
     """Seconds for one clip with the maps of all classes, and clips per second in batches."""
-    network = networks.build(name, CLASSES, imagenet=False).to(device).eval()
+    network = untrained(name, device).eval()
     size = args.size or network.profile.size
     figures = {}
     for batch in (1, args.most):
@@ -141,11 +143,11 @@ def explaining(name: str, device: torch.device, args: argparse.Namespace) -> dic
 
 def kinds(name: str, device: torch.device, args: argparse.Namespace) -> list[dict]:
     """Where the time of an update goes: the share of each kind of operation, the largest first."""
-    network = networks.build(name, CLASSES, imagenet=False).to(device)
+    network = untrained(name, device)
     settings = list(rungs_here(network, args).values())[-2]
     settings = replace(settings, compile=False)  # a compiled graph hides the operations' names
     update = ready(network, settings)
-    size = args.size or networks.PROFILES[name].size
+    size = args.size or PROFILES[name].size
     x = torch.rand(args.batch, 3, args.frames, size, size, device=device)
     batch = [(x, torch.arange(args.batch, device=device) % 40)]
     update(batch)
@@ -161,7 +163,7 @@ def kinds(name: str, device: torch.device, args: argparse.Namespace) -> list[dic
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--profiles", nargs="+", choices=networks.PROFILES, default=["paper"])
+    parser.add_argument("--profiles", nargs="+", choices=PROFILES, default=["paper"])
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--size", type=int, help="of the frames; the profile's by default")
     parser.add_argument("--batch", type=int, default=4)
@@ -171,11 +173,11 @@ def main() -> None:
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True
-    machine, peak = training.hardware(device.type), peak_of(device)
+    machine, peak = hardware(device.type), peak_of(device)
     figures = {
         name: dict(
             frames=args.frames,
-            size=args.size or networks.PROFILES[name].size,
+            size=args.size or PROFILES[name].size,
             training=climb(name, device, peak, args),
             explaining=explaining(name, device, args),
             operations=kinds(name, device, args),
@@ -186,7 +188,7 @@ def main() -> None:
         record = json.loads(args.record.read_text()) if args.record.is_file() else {}
         record[machine] = dict(
             command=shlex.join(["python", "tests/benchmarks/ladder.py", *sys.argv[1:]]),
-            versions=training.versions(),
+            versions=versions(),
             peak=peak and float(f"{peak:.3g}"),
             profiles=record.get(machine, {}).get("profiles", {}) | figures,
         )

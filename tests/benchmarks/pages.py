@@ -1,9 +1,9 @@
-"""How much a page with viewers moves, and how soon it can be used, on a slow line.
+"""How many bytes a page with viewers loads, and how soon it can be used, on a slow line.
 
     python tests/benchmarks/pages.py [--record book/results/pages.json] [--widgets FOLDER]
 
 Pages come from a server on this machine that compresses text as any host of static pages does;
-Chromium is held to 10 Mbit/s and 40 ms, its cache empty. The book's pages are opened in a window
+Chromium is limited to 10 Mbit/s and 40 ms, its cache empty. The book's pages are opened in a window
 as tall as they are, so that every viewer on them has to be ready. The same explanation is then
 shown three ways, each on a page of its own: by the viewer, by nested ipywidgets (a tab for each
 class, in it one for each frame), and by matplotlib's `to_jshtml`, which animates one class.
@@ -39,11 +39,10 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from lib import miniature  # noqa: E402
-from lib.explain.clip import explain  # noqa: E402
-from lib.explain.explanation import Explanation, overlay  # noqa: E402
-from lib.files import write_whole  # noqa: E402
-from lib.model import networks  # noqa: E402
-from lib.viewer.viewer import html  # noqa: E402
+from lib.explain import Explanation, explain, overlay  # noqa: E402
+from lib.files import write_text  # noqa: E402
+from lib.model import load  # noqa: E402
+from lib.viewer import html  # noqa: E402
 
 SITE = ROOT / "_build" / "html"
 MEGABITS, LATENCY_MS = 10, 40
@@ -123,7 +122,7 @@ def opened(browser, url: str, ready: str) -> tuple[float, float]:
 
 
 def measure(browser, pages: dict[str, tuple[str, str]], rounds: int) -> dict[str, dict]:
-    """Medians over some rounds, the pages in turns: name to (address, what is waited for)."""
+    """Medians over some rounds, the pages in turns. `pages`: name to (address, kind)."""
     taken: dict[str, list] = {name: [] for name in pages}
     for _ in tqdm(range(rounds), desc="rounds"):
         for name, (url, kind) in pages.items():
@@ -140,8 +139,7 @@ def measure(browser, pages: dict[str, tuple[str, str]], rounds: int) -> dict[str
 
 def example() -> Explanation:
     """A drawn clip with the maps of all classes."""
-    drawn = miniature.draw("test", 1, seed=5, times=np.arange(16) / 4, size=SIZE)
-    return explain(networks.load(), drawn.frames, label=drawn.class_index)
+    return explain(load(), miniature.draw("test", 1, seed=5, times=np.arange(16) / 4, size=SIZE))
 
 
 def only(explanation: Explanation, count: int) -> Explanation:
@@ -237,7 +235,7 @@ def main() -> None:
     for name, row in found.items():
         print(f"{name:28}{row['megabytes']:7.2f} MB{row['seconds']:7.2f} s")
     if args.record:
-        # where the scripts lie on this machine is nobody's business
+        # the record does not say where the scripts are on this machine
         given = ["FOLDER" if word == str(args.widgets) else word for word in sys.argv[1:]]
         record = {
             "command": shlex.join(["python", os.path.relpath(__file__, ROOT), *given]),
@@ -245,8 +243,7 @@ def main() -> None:
             "browser": f"Chromium {version}",
             "pages": found,
         }
-        text = json.dumps(record, indent=1) + "\n"
-        write_whole(args.record, lambda whole: whole.write_text(text))
+        write_text(args.record, json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
