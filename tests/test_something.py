@@ -129,6 +129,59 @@ def test_template_that_the_labels_lack(root):
         SomethingSomething(root, "train")
 
 
+def test_ids_may_be_numbers(root):
+    """In JSON; answers and files have their digits."""
+    labels = root / "labels"
+    for split in SPLITS:
+        path = labels / f"something-something-v2-{split}.json"
+        entries = [entry | {"id": int(entry["id"])} for entry in json.loads(path.read_text())]
+        if split == "test":
+            entries = [{"id": entry["id"]} for entry in entries]
+        path.write_text(json.dumps(entries))
+    answers = "11;Holding something next to something\n12;Opening something\n"
+    (labels / "something-something-v2-test-answers.csv").write_text(answers)
+    for split, ids in SPLITS.items():
+        data = SomethingSomething(root, split)
+        assert [(item.id, item.class_index) for item in data.items] == [
+            (name, int(name) % 3) for name in ids
+        ]
+    everything = [SomethingSomething(root, split, resplit=3).items for split in SPLITS]
+    assert {item.id for items in everything for item in items} == set(LEVELS)
+    assert troubles(check(root, least=4)) == set()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_no_damage(root, encoding):
+    for path in (root / "labels").iterdir():
+        path.write_text(path.read_text(encoding="utf-8"), encoding=encoding)
+    data = SomethingSomething(root, "train")
+    assert data.classes == CLASSES and [item.id for item in data.items] == SPLITS["train"]
+    assert troubles(check(root, least=4)) == set()
+
+
+def test_no_classes_are_not_all_of_them(root):
+    for empty in ([], {}, (), iter([])):
+        for read in (lambda c: SomethingSomething(root, "train", c), lambda c: check(root, c)):
+            with pytest.raises(ValueError, match=r"classes=\[\]: name at least one"):
+                read(empty)
+    some = iter(CLASSES[:2])
+    assert SomethingSomething(root, "train", some).classes == CLASSES[:2]
+
+
+def test_a_template_in_two_classes_is_refused(root):
+    for twice in ({"Lids": CLASSES[:2], "Others": CLASSES[1:]}, [CLASSES[1], CLASSES[1]]):
+        with pytest.raises(ValueError, match="'Closing something' is in two of them"):
+            SomethingSomething(root, "train", twice)
+
+
+def test_a_clip_knows_its_class(root):
+    data = SomethingSomething(root, "train", {"Lids": CLASSES[:2]}, frames=4, size=16)
+    clip = data.clip(1)
+    assert clip.label == "Lids" and clip.frames.shape == (4, 16, 16, 3) and clip.mask is None
+    assert np.array_equal(clip.frames, data[1][0])
+    assert data.clip(0, frames=2, size=None, start=0).frames.shape == (2, 32, 48, 3)
+
+
 FIRST = {  # the first release, its lines as they are in it
     "labels": "Holding something\nTurning something upside down\n"
     "Lifting up one end of something, then letting it drop down\n"
@@ -243,7 +296,7 @@ def test_the_published_sets_of_classes():
         class_set("41")
 
 
-def test_dealt_out_anew(root):
+def test_split_anew(root):
     ids = [str(number) for number in range(4000)]
     shares = Counter(assign_split(name, 0) for name in ids)
     assert shares["train"] == pytest.approx(3200, abs=100)
@@ -290,7 +343,28 @@ def test_the_check_names_every_trouble(root):
     }  # fmt: skip
     assert sum(report.clips["train"].values()) == 0
     text = report.summary()
-    assert "8.webm" in text and "Juggling something" in text and "nothing is wrong" not in text
+    assert "8.webm" in text and "Juggling [something]" in text and "nothing is wrong" not in text
+
+
+def test_the_check_reads_each_split_asked_for(root):
+    every = check(root, least=4)
+    report = check(root, splits=(split for split in SPLITS), least=4)
+    assert report == every and sum(map(sum, map(dict.values, report.clips.values()))) == 6
+    assert check(root, splits=iter(["test"]), least=4).clips == {"test": every.clips["test"]}
+    for wrong in ([], iter([]), ["val"], "train"):
+        with pytest.raises(ValueError, match=r"splits=\[.*choose from train, validation, test"):
+            check(root, splits=wrong)
+
+
+def test_the_check_names_videos_that_are_there_twice(root):
+    train = root / "labels/something-something-v2-train.json"
+    entries = json.loads(train.read_text())
+    train.write_text(json.dumps([*entries, entries[0], entries[1] | {"id": 11}]))
+    report = check(root, least=4)
+    assert [(t.split, t.id, t.kind, t.what) for t in report.troubles] == [
+        ("train", "7", "repeated", "is in train already"),
+        ("test", "11", "repeated", "is in train already"),
+    ]
 
 
 def test_the_check_of_some_classes_passes_over_the_others(root):

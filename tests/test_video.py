@@ -215,7 +215,6 @@ def test_a_crop_outside_of_the_frame_is_refused(wrong):
     [
         ("raw.h264", "libx264", {"g": "9", "bf": "2"}, "yuv420p"),
         ("one.h264", "libx264", {"g": "500", "bf": "0"}, "yuv420p"),
-        ("raw.hevc", "libx265", {"x265-params": "log-level=none:keyint=9"}, "yuv420p"),
         ("raw.m4v", "mpeg4", {"g": "9", "bf": "2"}, "yuv420p"),
         ("raw.m1v", "mpeg1video", {"g": "9"}, "yuv420p"),
         ("raw.m2v", "mpeg2video", {"g": "9", "bf": "2"}, "yuv420p"),

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
+from lib.data.cache import build_cache
 from lib.data.something import Item, SomethingSomething, write_annotations
-from lib.data.video import Crop, square
+from lib.data.video import Crop, read_clip, square
 from lib.data.views import Views, Windows
-from lib.data.write import write_video
+from lib.data.write import write_frames, write_video
 
 RIGHT, LEFT = "Moving [something] from left to right", "Moving [something] from right to left"
 OPEN, FOLD = "Opening [something]", "Folding [something]"
@@ -59,6 +60,54 @@ def test_a_class_whose_mirror_image_is_missing_is_not_mirrored(data):
     assert sides == {0: {False}, 1: {True, False}}
 
 
+def pack_as(form, data):
+    """The same dataset as videos, folders of JPEGs or zips of them."""
+    if form == "videos":
+        return data.root
+    if form == "zips":
+        build_cache(data.root, data.root / "small", 32)
+        return data.root / "small"
+    for item in data.items:
+        write_frames(data.root / "first/videos" / item.id, read_clip(item.path, 60, 12).frames)
+    splits = {"train": data.items, "validation": data.items[:1]}
+    write_annotations(data.root / "first", splits, data.classes, "v1")
+    return data.root / "first"
+
+
+@pytest.mark.parametrize("form", ["videos", "folders", "zips"])
+def test_without_a_size_frames_and_label_are_mirrored_together(data, form):
+    (data.root / "first/videos").mkdir(parents=True)
+    whole = SomethingSomething(pack_as(form, data), "train", frames=8)
+    assert whole.items[0].path.suffix == {"videos": ".webm", "folders": "", "zips": ".zip"}[form]
+    seen = set()
+    for epoch in range(8):
+        views = Views(whole).epoch(epoch)
+        for i, label in enumerate((0, 1, 2)):
+            (frames, shown), view = views[i], views.view(i)
+            flipped = frames[-1, :, :4].mean() > frames[-1, :, -4:].mean()
+            assert flipped == view.crop.mirrored
+            assert shown == view.class_index == ({0: 1, 1: 0, 2: 2}[label] if flipped else label)
+            side = int(view.crop.side * 32)
+            assert frames.shape == (8, side, side, 3)
+            seen.add(flipped)
+    assert seen == {True, False}
+    assert Windows(whole, 2)[0][0].shape == (8, 32, 36, 3)
+
+
+def test_the_mirror_image_is_found_by_template_not_by_name_of_the_class(data):
+    gathered = {"One way": [RIGHT], "The other way": [LEFT], "Neither": [FOLD]}
+    views = [Views(SomethingSomething(data.root, "train", gathered)).epoch(e) for e in range(20)]
+    found = {i: {(v.view(i).crop.mirrored, v.view(i).class_index) for v in views} for i in range(3)}
+    assert found == {
+        0: {(False, 0), (True, 1)}, 1: {(False, 1), (True, 0)}, 2: {(False, 2), (True, 2)},
+    }  # fmt: skip
+    both = {"Sideways": [RIGHT, LEFT], "Neither": [FOLD]}
+    views = [Views(SomethingSomething(data.root, "train", both)).epoch(e) for e in range(20)]
+    assert {(v.view(0).crop.mirrored, v.view(0).class_index) for v in views} == {
+        (False, 0), (True, 0),
+    }  # fmt: skip
+
+
 def test_windows_go_from_the_beginning_to_the_end(data):
     windows = Windows(data, 3)
     assert len(windows) == 36
@@ -66,6 +115,8 @@ def test_windows_go_from_the_beginning_to_the_end(data):
     assert first[0] < first[1] < first[2]
     assert np.array_equal(Windows(data)[4][0], data[4][0]) and windows[7][1] == 2
     assert np.array_equal(windows[1][0], data[0][0])
+    with pytest.raises(ValueError, match="windows=0: must be at least 1"):
+        Windows(data, 0)
 
 
 def test_a_crop_is_the_part_asked_for():

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lib.data.labels import CLASS_SETS, class_set
-from lib.data.something import RELEASES, SPLITS, Annotations, Classes, choose, named, plain
+from lib.data.something import RELEASES, SPLITS, Annotations, Classes, gathered, plain
 from lib.data.video import VideoError, read_clip
 from lib.files import write_text
 
@@ -77,23 +76,22 @@ def check(
     if not splits or not set(splits) <= set(SPLITS):
         raise ValueError(f"splits={splits}: choose from {', '.join(SPLITS)}")
     annotations = Annotations(root, release)
-    names = annotations.names()
-    labels, templates = named(names if classes is None else classes)
-    counts = {split: Counter({plain(label): 0 for label in labels}) for split in splits}
-    items, splits_of, troubles, ends_early = [], {}, [], 0
+    classes = gathered(annotations.names() if classes is None else classes)
+    labels = [plain(name) for name in classes]
+    counts = {split: dict.fromkeys(labels, 0) for split in splits}
+    items, split_of, troubles, ends_early = [], {}, [], 0
     for split in splits:
         annotated = annotations.items(split)
-        chosen, unknown = choose(annotated, names, templates)
+        chosen, unknown = annotations.choose(annotated, list(classes.values()))
         items += [(split, item) for item in chosen]
         for item in unknown:
-            lacks = f"the labels file lacks the template {plain(item.template)!r}"
-            what = lacks if item.template else "no template"
+            what = f"the labels file lacks the template {item.template!r}"
             troubles.append(Trouble(split, item.id, "unlabelled", what))
         for item in annotated:
-            if item.id in splits_of:
-                what = f"is in {splits_of[item.id]} already"
+            if item.id in split_of:
+                what = f"is in {split_of[item.id]} already"
                 troubles.append(Trouble(split, item.id, "repeated", what))
-            splits_of.setdefault(item.id, split)
+            split_of.setdefault(item.id, split)
     read = partial(_different_frames, frames=frames, fps=fps)
     with ProcessPoolExecutor(workers) as pool:
         found = pool.map(read, [item.path for _, item in items], chunksize=16)
@@ -106,9 +104,9 @@ def check(
                 what = f"{item.path}: {different} different frames of {frames}, the rest repeats"
                 troubles.append(Trouble(split, item.id, "too short", what))
             else:
-                counts[split][plain(labels[item.class_index])] += 1
+                counts[split][labels[item.class_index]] += 1
                 ends_early += different < frames
-    return Report({split: dict(count) for split, count in counts.items()}, ends_early, troubles)
+    return Report(counts, ends_early, troubles)
 
 
 def _different_frames(path: Path, frames: int, fps: float) -> int | str:

@@ -47,13 +47,11 @@ class SomethingSomething(Dataset):
     """One split ("train", "validation", "test") of Something-Something (arXiv 1706.04261).
 
     An element is `(frames, class_index)`: (T, H, W, 3) uint8 RGB as `read_clip` gives them, square
-    with a `size`. With `classes` only items whose template is among them are kept, and the index
-    counts in that list; a mapping says which templates each class gathers, see `class_set`.
-    Without, `.classes` are the templates in the order of the labels file, with the brackets that
-    the train and validation files have. The `release`, "v1" or "v2", is read off the annotations
-    unless given; v1 has no brackets. A test split without templates takes them from
-    test-answers.csv, lines of `id;template`. The splits are the release's own; with `resplit`, a
-    seed, `assign_split` says where each video goes whose template is known.
+    with a `size`. The `classes` are templates, or map each class to the templates that it gathers
+    (see `class_set`); other videos are left out. By default, all templates of the labels file, in
+    its order. The `release`, "v1" or "v2", is read off the annotations unless given; v1 has no
+    brackets. A test split without templates takes them from test-answers.csv, lines of
+    `id;template`. With `resplit`, a seed, `assign_split` splits all videos of known templates.
 
     Raises FileNotFoundError for a missing folder, annotation file or video, ValueError for an
     unknown split, two releases in one folder, a template that the labels file lacks, or classes
@@ -80,9 +78,9 @@ class SomethingSomething(Dataset):
             items = annotations.items(split)
         else:
             items = [i for i in annotations.labelled() if assign_split(i.id, resplit) == split]
-        classes = annotations.classes() if classes is None else classes
-        self.classes, self.templates = named(classes)
-        self.items, unknown = choose(items, annotations.names(), self.templates)
+        classes = gathered(annotations.classes() if classes is None else classes)
+        self.classes, self.templates = list(classes), list(classes.values())
+        self.items, unknown = annotations.choose(items, self.templates)
         if unknown:
             raise ValueError(
                 f"{root}: the labels file lacks the template {unknown[0].template!r} of video "
@@ -128,30 +126,33 @@ class Annotations:
             raise FileNotFoundError(f"{root}: no such folder; unpack or draw the dataset there")
         found = [release] if release else releases(root)
         if not found:
-            raise FileNotFoundError(
-                f"{root}: has neither {PREFIX.format('v1')}labels.csv nor "
-                f"{PREFIX.format('v2')}labels.json; unpack or draw the dataset there"
-            )
+            files = [f"{PREFIX.format(name)}labels.{RELEASES[name][1]}" for name in RELEASES]
+            remedy = "unpack or draw the dataset there"
+            raise FileNotFoundError(f"{root}: has neither {' nor '.join(files)}; {remedy}")
         if len(found) > 1 or found[0] not in RELEASES:
             fault = "both are there" if len(found) > 1 else f"{release!r} is neither"
             raise ValueError(f"{root}: {fault}; choose release='v1' or 'v2'")
         self.release = found[0]
 
-    def find(self, name: str) -> Path:
+    def file(self, name: str) -> Path:
         """Where an annotation file is."""
+        if path := _find(self.root, self.release, name):
+            return path
         paths = _paths(self.root, self.release, name)
-        found = next(filter(Path.is_file, paths), None)
-        if found is None:
-            raise FileNotFoundError(
-                f"{self.root}: {paths[0].name} is missing; looked for {', '.join(map(str, paths))}"
-            )
-        return found
+        tried = ", ".join(map(str, paths))
+        raise FileNotFoundError(f"{self.root}: {paths[0].name} is missing; looked for {tried}")
+
+    def files(self) -> list[Path]:
+        """The annotation files that are there."""
+        names = [f"{name}.{RELEASES[self.release][1]}" for name in ("labels", *SPLITS)]
+        names.append("test-answers.csv")
+        return [path for name in names if (path := _find(self.root, self.release, name))]
 
     def names(self) -> list[str]:
         """The templates of the labels file, in order, without brackets."""
         if self.release == "v1":
-            return [plain(row[0]) for row in _rows(self.find("labels.csv"))]
-        numbers = _json(self.find("labels.json"))
+            return [plain(row[0]) for row in _rows(self.file("labels.csv"))]
+        numbers = _json(self.file("labels.json"))
         return [plain(name) for name in sorted(numbers, key=lambda name: int(numbers[name]))]
 
     def classes(self) -> list[str]:
@@ -162,19 +163,18 @@ class Annotations:
 
     def items(self, split: str) -> list[Item]:
         """The videos of a split, with the class index -1; the template "" where none is known."""
-        suffixes = {name.format(self.release): RELEASES[self.release][0] for name in FOLDERS}
-        suffixes[CACHED] = ".zip"
+        suffix, kind = RELEASES[self.release]
+        suffixes = {name.format(self.release): suffix for name in FOLDERS} | {CACHED: ".zip"}
         folder = next((name for name in suffixes if (self.root / name).is_dir()), None)
         if folder is None:
             raise FileNotFoundError(f"{self.root}: no folder of videos, as {', '.join(suffixes)}")
-        path = self.find(f"{split}.{RELEASES[self.release][1]}")
-        if self.release == "v1":
+        path, answers, items = self.file(f"{split}.{kind}"), {}, []
+        if kind == "csv":
             entries = [dict(zip(("id", "template"), row)) for row in _rows(path)]
         else:
             entries = _json(path)
-        items, answers = [], {}
         if split == "test" and not all("template" in entry for entry in entries):
-            answers = {row[0]: row[-1] for row in _rows(self.find("test-answers.csv"))}
+            answers = {row[0]: row[-1] for row in _rows(self.file("test-answers.csv"))}
         for entry in entries:
             id = str(entry["id"])
             template = entry.get("template", answers.get(id, ""))
@@ -190,13 +190,17 @@ class Annotations:
             items += self.items("test")
         return items
 
-    def files(self) -> list[Path]:
-        """The annotation files that are there."""
-        suffix, found = RELEASES[self.release][1], []
-        for name in [*(f"{name}.{suffix}" for name in ("labels", *SPLITS)), "test-answers.csv"]:
-            with suppress(FileNotFoundError):
-                found.append(self.find(name))
-        return found
+    def choose(
+        self, items: list[Item], templates: list[list[str]]
+    ) -> tuple[list[Item], list[Item]]:
+        """Items whose template a class gathers, with the class's index; and items whose template
+        the labels file lacks."""
+        index, known, chosen = _class_indices(templates), set(self.names()), []
+        unknown = [item for item in items if plain(item.template) not in known]
+        for item in items:
+            if (name := plain(item.template)) in known and name in index:
+                chosen.append(replace(item, class_index=index[name]))
+        return chosen, unknown
 
 
 def plain(template: str) -> str:
@@ -204,37 +208,21 @@ def plain(template: str) -> str:
     return template.replace("[", "").replace("]", "")
 
 
-def named(classes: Classes) -> tuple[list[str], list[list[str]]]:
-    """The names of the classes, and the templates that each gathers. ValueError where there is
-    none, or a template is in two of them."""
-    pairs = (
-        classes.items() if isinstance(classes, Mapping) else [(name, [name]) for name in classes]
-    )
+def gathered(classes: Classes) -> dict[str, list[str]]:
+    """The templates of each class. ValueError for no class, or a template in two of them."""
+    pairs = dict(classes).items() if isinstance(classes, Mapping) else [(n, [n]) for n in classes]
     if not pairs:
         raise ValueError("classes=[]: name at least one class, or leave it out for all")
     counts = Counter(plain(template) for _, templates in pairs for template in set(templates))
-    if twice := [template for template, count in counts.items() if count > 1]:
-        raise ValueError(f"classes: {twice[0]!r} is in two of them; leave it in one")
-    return [name for name, _ in pairs], [list(templates) for _, templates in pairs]
-
-
-def choose(
-    items: list[Item], names: list[str], templates: list[list[str]]
-) -> tuple[list[Item], list[Item]]:
-    """The items of the classes, with their class index; and those of a template not in `names`."""
-    indices, known = _class_indices(templates), set(names)
-    unknown = [item for item in items if plain(item.template) not in known]
-    kept = [item for item in items if plain(item.template) in known & indices.keys()]
-    return [replace(item, class_index=indices[plain(item.template)]) for item in kept], unknown
+    template, count = counts.most_common(1)[0]
+    if count > 1:
+        raise ValueError(f"classes: {template!r} is in two of them; leave it in one")
+    return dict(pairs)
 
 
 def releases(root: str | Path) -> list[str]:
     """Which of "v1" and "v2" have a labels file in the folder."""
-    return [
-        release
-        for release, (_, suffix) in RELEASES.items()
-        if any(map(Path.is_file, _paths(root, release, f"labels.{suffix}")))
-    ]
+    return [name for name in RELEASES if _find(root, name, f"labels.{RELEASES[name][1]}")]
 
 
 def assign_split(id: str, seed: int) -> str:
@@ -258,29 +246,26 @@ def write_annotations(
     string. v1: CSV without brackets; the labels file is `classes`, line by line. Unlike both
     releases, the test file is as complete as the others.
     """
-    contents: dict[str, Any] = {}
+    names = [plain(name) for name in classes]
     for split, items in items_by_split.items():
         if release == "v1":
-            contents[split] = [f"{item.id};{plain(item.template)}" for item in items]
+            entries = [f"{item.id};{plain(item.template)}" for item in items]
         else:
-            contents[split] = [
-                {
-                    "id": i.id,
-                    "label": i.caption,
-                    "template": i.template,
-                    "placeholders": i.placeholders,
-                }
-                for i in items
+            keys = ("id", "label", "template", "placeholders")
+            entries = [
+                dict(zip(keys, (i.id, i.caption, i.template, i.placeholders))) for i in items
             ]
-    names = [plain(name) for name in classes]
-    contents["labels"] = names if release == "v1" else {n: str(i) for i, n in enumerate(names)}
-    for name, content in contents.items():
-        path = _paths(root, release, f"{name}.{RELEASES[release][1]}")[0]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if release == "v1":
-            write_text(path, "".join(f"{line}\n" for line in content))
-        else:
-            write_text(path, json.dumps(content, indent=1, ensure_ascii=False))
+        _write(root, release, split, entries)
+    numbers = {name: str(index) for index, name in enumerate(names)}
+    _write(root, release, "labels", names if release == "v1" else numbers)
+
+
+def _write(root: str | Path, release: str, name: str, content: Any) -> None:
+    path = _paths(root, release, f"{name}.{RELEASES[release][1]}")[0]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = "".join(f"{line}\n" for line in content)
+    text = lines if release == "v1" else json.dumps(content, indent=1, ensure_ascii=False)
+    write_text(path, text)
 
 
 def _class_indices(templates: list[list[str]]) -> dict[str, int]:
@@ -291,6 +276,10 @@ def _paths(root: str | Path, release: str, name: str) -> list[Path]:
     """Where an annotation file may be."""
     names = (PREFIX.format(release) + name, name)
     return [Path(root, folder, name) for folder in ("labels", "") for name in names]
+
+
+def _find(root: str | Path, release: str, name: str) -> Path | None:
+    return next(filter(Path.is_file, _paths(root, release, name)), None)
 
 
 def _json(path: Path) -> Any:

@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 from PIL import Image, ImageOps
 
 TOLERANCE = 0.002  # seconds; containers round the time of a frame, Matroska and WebM to 1 ms
+FAR = 1e6  # seconds; a seek there leads to the last key frame
 JPEG_RATE = 12.0  # JPEGs a second in a folder or zip, as Something-Something has them
 
 
@@ -88,11 +89,10 @@ def read_clip(
     frame and its time are repeated. Without a `start`, `at` says where a video longer than
     frames/fps is read: 0 is its beginning, 1 its end, the default its middle. Frames are upright,
     with square pixels, as a player shows them. A `crop` cuts a square out of each; a `size` resizes
-    the crop, the middle one by default, to size x size. Only frames that are kept are converted, so
-    the memory needed depends on the clip and not on the video.
+    the crop, the middle one by default, to size x size. Memory depends on the clip, not the video.
 
-    Raises VideoError when the video is missing, empty, damaged, lacks a JPEG or a picture, and when
-    it ends before `start`; ValueError for a count, rate, start or size that makes no sense.
+    Raises VideoError for a video that is missing, empty, damaged, or ends before `start`;
+    ValueError for a count, rate, start or size that makes no sense.
     """
     path = Path(path)
     _check(frames=frames, fps=fps, start=start, size=size)
@@ -158,9 +158,9 @@ def _sample(timed: Iterator, wanted: np.ndarray, picture: Callable) -> list:
 def _extent(path: Path) -> tuple[float, float]:
     """Time of the first frame, and seconds from it until the last one is gone.
 
-    The length in the header can be missing (browser recordings) or wrong (a file cut short), so it
-    is only believed when the packets near the end confirm it; otherwise all packets are read. Where
-    they have no times either, as in a raw stream, the frames are counted.
+    The length in a header can be missing (browser recordings) or wrong (a file cut short), so the
+    packets near the end are read, and where these are not to be found, all of them. Where they have
+    no times, as in a raw stream, the frames are counted.
     """
     if not path.exists():
         raise VideoError(f"{path}: no such file or folder; check the name")
@@ -172,17 +172,14 @@ def _extent(path: Path) -> tuple[float, float]:
         if first is None:
             raise VideoError(f"{path}: no frame can be decoded; it is cut short, copy it again")
         origin = end = first[0]
-        header = float((stream.duration or 0) * stream.time_base)
-        header = header or (stream.container.duration or 0) / av.time_base
-        for second in [] if _is_raw(stream) else [origin + header, origin]:
+        for second in [] if _is_raw(stream) else [origin + FAR, origin]:
             _seek(stream, second)
-            end = max(map(_end, stream.container.demux(stream)), default=0.0)
-            if header and end - origin > header - 0.5:
-                break
-    if end <= origin:
-        with _opened(path) as stream:
-            for last, _ in _decode(stream):
-                end = last + _interval(stream)
+            end = max(map(_end, stream.container.demux(stream)))
+            if end > origin:
+                return origin, end - origin
+    with _opened(path) as stream:
+        for last, _ in _decode(stream):
+            end = last + _interval(stream)
     return origin, end - origin
 
 
@@ -191,8 +188,8 @@ def _is_jpegs(path: Path) -> bool:
 
 
 @contextmanager
-def _jpegs(path: Path) -> Iterator[list[Path | ZipPath]]:
-    """00001.jpg, 00002.jpg, ... of a folder or a zip; other files are ignored."""
+def _jpegs(path: Path) -> Iterator[list[tuple[float, Path | ZipPath]]]:
+    """(seconds, JPEG) of 00001.jpg, 00002.jpg, ...; other files are ignored."""
     try:
         with nullcontext(path) if path.is_dir() else ZipFile(path) as opened:
             files = (path if path.is_dir() else ZipPath(opened)).iterdir()
@@ -200,27 +197,27 @@ def _jpegs(path: Path) -> Iterator[list[Path | ZipPath]]:
             if not found:
                 raise VideoError(f"{path}: no frames 00001.jpg, 00002.jpg, ... in it; unpack again")
             names = [f"{number:05}.jpg" for number in range(1, len(found) + 1)]
-            if lacking := [name for name in names if name not in found]:
-                fault = f"missing, though {max(found)} is there"
-                raise VideoError(f"{path / lacking[0]}: {fault}; unpack again")
-            yield [found[name] for name in names]
+            if lacking := [path / name for name in names if name not in found]:
+                raise VideoError(
+                    f"{lacking[0]}: missing, though {max(found)} is there; unpack again"
+                )
+            yield [(number / JPEG_RATE, found[name]) for number, name in enumerate(names)]
     except BadZipFile as error:
         raise VideoError(f"{path}: a damaged zip ({error}); make or copy it again") from error
 
 
 def _read_jpegs(path: Path, wanted: np.ndarray, cut: Callable) -> list:
-    def picture(jpeg: Path | ZipPath) -> np.ndarray:  # (H, W, 3) uint8 RGB
+    def picture(jpeg: Path | ZipPath) -> np.ndarray:
         try:
             with jpeg.open("rb") as file, Image.open(file) as image:
                 ImageOps.exif_transpose(image, in_place=True)
-                return cut(np.asarray(image.convert("RGB")))
+                return cut(np.asarray(image.convert("RGB")))  # (H, W, 3)
         except (OSError, SyntaxError, EOFError, RuntimeError, DeflateError) as error:
             fault = f"not a JPEG, or damaged ({error})"
             raise VideoError(f"{path / jpeg.name}: {fault}; unpack or copy it again") from error
 
     with _jpegs(path) as jpegs:
-        timed = ((number / JPEG_RATE, jpeg) for number, jpeg in enumerate(jpegs))
-        return _sample(timed, wanted, picture)
+        return _sample(iter(jpegs), wanted, picture)
 
 
 @contextmanager
