@@ -39,7 +39,7 @@ def show(pictures, titles=(), columns=8, rows=(), width=7.2, **how) -> None:
     height, across = np.shape(pictures[0])[:2]
     lines = -(-len(pictures) // columns)
     above = 0.2 * -(-len(titles) // columns)  # inches
-    tall = lines * width / columns * height / across + above
+    tall = lines * (width / columns * height / across + 0.05) + above
     figure, axes = plt.subplots(
         lines, columns, figsize=(width, tall), squeeze=False
     )
@@ -50,7 +50,7 @@ def show(pictures, titles=(), columns=8, rows=(), width=7.2, **how) -> None:
     for axis, name in zip(axes[:, 0], rows):
         axis.set_ylabel(name, fontsize=8)
     for axis in axes.flat:
-        axis.set(xticks=[], yticks=[], frame_on=bool(len(rows)))
+        axis.set(xticks=[], yticks=[], frame_on=False)
     figure.tight_layout(pad=0.3)
 
 
