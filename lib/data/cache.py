@@ -1,8 +1,7 @@
 """A dataset made quick to read: `python -m lib.data.cache ROOT FOLDER --side 256`.
 
-Every video becomes a zip of JPEGs, twelve a second, with the shorter side as asked. A frame of it
-is decoded by itself, so an epoch reads what it shows and nothing else. The folder is a dataset like
-any other: `SomethingSomething(FOLDER, ...)`.
+Every video becomes a zip of JPEGs, twelve a second, with the shorter side as asked, so that a clip
+is read without decoding what lies between its frames. `SomethingSomething(FOLDER, ...)` opens it.
 """
 
 import argparse
@@ -34,15 +33,10 @@ def pack(item: Item, folder: Path, side: int) -> int:
 
 
 def build_cache(
-    root: Path | str,
-    folder: Path | str,
-    side: int = 256,
-    workers: int = 1,
-    release: str | None = None,
+    root: str | Path, folder: str | Path, side=256, workers=1, release: str | None = None
 ) -> int:
-    """The whole dataset; how many bytes its videos take. A run that was stopped goes on.
-
-    Annotations are copied, so that whatever opens ROOT opens FOLDER.
+    """The whole dataset with its annotations; how many bytes its videos take. A run that was
+    stopped goes on.
 
     Raises VideoError for a video that cannot be read: `python -m lib.data.check ROOT` lists all
     beforehand. ValueError for a folder whose frames have another size, or a root that is a cache.
@@ -64,7 +58,7 @@ def build_cache(
         total = sum(tqdm(sizes, "clips", len(items)))
     for path in annotations.files():  # last: half a cache is no dataset
         target = folder / path.relative_to(root)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(exist_ok=True)
         write_whole(target, partial(shutil.copyfile, path))
     return total
 
@@ -72,11 +66,10 @@ def build_cache(
 def _zip(path: Path, frames: np.ndarray, side: int) -> None:
     with ZipFile(path, "w", ZIP_STORED) as file:
         for number, frame in enumerate(frames, start=1):
-            image = Image.fromarray(frame)
+            image, jpeg = Image.fromarray(frame), io.BytesIO()
             scale = side / min(image.size)
             if scale < 1:  # never larger than it was filmed
                 image = image.resize([round(s * scale) for s in image.size], Image.BILINEAR)
-            jpeg = io.BytesIO()
             image.save(jpeg, "JPEG", quality=90)
             file.writestr(f"{number:05}.jpg", jpeg.getvalue())
 
@@ -90,11 +83,11 @@ def main() -> None:
     add("root", type=Path, help="folder of the dataset, either release")
     add("folder", type=Path, help="folder to write")
     add("--side", type=int, default=256, help="shorter side of the frames (%(default)s)")
-    add("--release", choices=tuple(RELEASES), help="which one, where the folder has both")
+    add("--release", choices=RELEASES, help="which one, where the folder has both")
     add("--workers", type=int, default=os.cpu_count(), help="processes (one for each core)")
     args = parser.parse_args()
     try:
-        size = build_cache(args.root, args.folder, args.side, args.workers, args.release)
+        size = build_cache(**vars(args))
     except (OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
     print(f"{args.folder}: {size / 1e9:.2f} GB of frames")

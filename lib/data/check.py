@@ -40,17 +40,12 @@ class Report:
         """Counts, and of each kind of trouble the first ten."""
         lines = []
         for split, counts in self.clips.items():
-            lines.append(
-                f"{split:<12}{sum(counts.values()):>8} whole clips, {len(counts)} classes, "
-                f"{min(counts.values())} or more of each"
-            )
-        lines.append(
-            f"{self.ends_early} of them end before the window; their last frame is repeated"
-        )
+            found = f"{sum(counts.values()):>8} whole clips, {len(counts)} classes"
+            lines.append(f"{split:<12}{found}, {min(counts.values())} or more of each")
+        lines.append(f"{self.ends_early} of them end before the window; their last frame repeats")
         for kind in dict.fromkeys(trouble.kind for trouble in self.troubles):
-            found = [trouble for trouble in self.troubles if trouble.kind == kind]
-            lines.append(f"{kind}: {len(found)}")
-            lines += [f"  {t.split} {t.id}: {t.what}" for t in found[:10]]
+            found = [f"  {t.split} {t.id}: {t.what}" for t in self.troubles if t.kind == kind]
+            lines += [f"{kind}: {len(found)}", *found[:10]]
             lines += [f"  and {len(found) - 10} more"] * (len(found) > 10)
         return "\n".join(lines + ["nothing is wrong"] * (not self.troubles))
 
@@ -79,33 +74,32 @@ def check(
     classes = gathered(annotations.names() if classes is None else classes)
     labels = [plain(name) for name in classes]
     counts = {split: dict.fromkeys(labels, 0) for split in splits}
-    items, split_of, troubles, ends_early = [], {}, [], 0
-    for split in splits:
+    items, split_of, ends_early = [], {}, 0
+    troubles: list[Trouble] = []
+    for split in counts:
         annotated = annotations.items(split)
         chosen, unknown = annotations.choose(annotated, list(classes.values()))
         items += [(split, item) for item in chosen]
-        for item in unknown:
-            what = f"the labels file lacks the template {item.template!r}"
-            troubles.append(Trouble(split, item.id, "unlabelled", what))
+        lacks = "the labels file lacks the template"
+        troubles += [Trouble(split, i.id, "unlabelled", f"{lacks} {i.template!r}") for i in unknown]
         for item in annotated:
             if item.id in split_of:
-                what = f"is in {split_of[item.id]} already"
-                troubles.append(Trouble(split, item.id, "repeated", what))
+                already = f"is in {split_of[item.id]} already"
+                troubles.append(Trouble(split, item.id, "repeated", already))
             split_of.setdefault(item.id, split)
     read = partial(_different_frames, frames=frames, fps=fps)
     with ProcessPoolExecutor(workers) as pool:
         found = pool.map(read, [item.path for _, item in items], chunksize=16)
-        found = tqdm(found, "clips", len(items), leave=False)
-        for (split, item), different in zip(items, found):
-            if isinstance(different, str):
+        for (split, item), own in zip(items, tqdm(found, "clips", len(items), leave=False)):
+            if isinstance(own, str):
                 kind = "unreadable" if item.path.exists() else "missing"
-                troubles.append(Trouble(split, item.id, kind, different))
-            elif different < least:
-                what = f"{item.path}: {different} different frames of {frames}, the rest repeats"
+                troubles.append(Trouble(split, item.id, kind, own))
+            elif own < least:
+                what = f"{item.path}: {own} different frames of {frames}, the rest repeats"
                 troubles.append(Trouble(split, item.id, "too short", what))
             else:
                 counts[split][labels[item.class_index]] += 1
-                ends_early += different < frames
+                ends_early += own < frames
     return Report(counts, ends_early, troubles)
 
 
@@ -130,20 +124,18 @@ def main() -> None:
     add("--frames", type=int, default=16, help="frames of a clip (%(default)s)")
     add("--fps", type=float, default=4.0, help="frames of a clip per second (%(default)s)")
     add("--least", type=int, help="different frames that a clip needs (half of --frames)")
-    add("--release", choices=tuple(RELEASES), help="which one, where the folder has both")
+    add("--release", choices=RELEASES, help="which one, where the folder has both")
     add("--workers", type=int, default=os.cpu_count(), help="processes (one for each core)")
     add("--record", type=Path, help="write all that was found to this file, as JSON")
-    args = parser.parse_args()
+    options = vars(parser.parse_args())
+    record = options.pop("record")
     try:
-        report = check(
-            args.root, class_set(args.classes), args.splits, args.frames, args.fps, args.least,
-            args.release, args.workers,
-        )  # fmt: skip
+        report = check(**options | {"classes": class_set(options["classes"])})
+        print(report.summary())
+        if record:
+            write_text(record, json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n")
     except (OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
-    print(report.summary())
-    if args.record:
-        write_text(args.record, json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n")
     raise SystemExit(bool(report.troubles))
 
 

@@ -30,14 +30,7 @@ class Views(Dataset):
     Without a size, the frames are the square as it was cut, of another size in each view.
     """
 
-    def __init__(
-        self,
-        dataset: SomethingSomething,
-        seed: int = 0,
-        smallest: float = 0.8,
-        mirror: bool = True,
-        number: int = 0,
-    ):
+    def __init__(self, dataset: SomethingSomething, seed=0, smallest=0.8, mirror=True, number=0):
         self.dataset, self.seed, self.smallest = dataset, seed, smallest
         self.mirror, self.number = mirror, number
 

@@ -38,9 +38,8 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float) -> None:
     try:
         write_whole(path, write)
     except av.FFmpegError as error:
-        raise VideoError(
-            f"{path}: cannot be encoded ({error.strerror}); try another size, rate or suffix"
-        ) from error
+        remedy = "try another size, rate or suffix"
+        raise VideoError(f"{path}: cannot be encoded ({error.strerror}); {remedy}") from error
 
 
 def write_frames(folder: str | Path, frames: np.ndarray) -> None:
@@ -72,20 +71,17 @@ def _encode(path: Path, frames: np.ndarray, fps: float) -> None:
     if codec == "libx264":
         odd = [(0, side % 2) for side in frames.shape[1:3]]
         frames = np.pad(frames, [(0, 0), *odd, (0, 0)], mode="edge")
-    # Said in the file as well, or each player guesses which of two YUV matrices was meant.
-    space, levels = Colorspace.ITU709, ColorRange.MPEG
-    to_yuv = VideoReformatter()
     with av.open(str(path), "w", container_options=container_options) as container:
         stream = container.add_stream(codec, Fraction(fps).limit_denominator(1001), options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        stream.codec_context.colorspace, stream.codec_context.color_range = space, levels
+        # Said in the file as well, or each player guesses which of two YUV matrices was meant.
+        stream.codec_context.colorspace = space = Colorspace.ITU709
+        stream.codec_context.color_range = levels = ColorRange.MPEG
+        to_yuv = partial(VideoReformatter().reformat, dst_colorspace=space, dst_color_range=levels)
         for frame in np.ascontiguousarray(frames):
             rgb = VideoFrame.from_ndarray(frame, format="rgb24")
-            yuv = to_yuv.reformat(
-                rgb, format="yuv420p", dst_colorspace=space, dst_color_range=levels
-            )
-            container.mux(stream.encode(yuv))
+            container.mux(stream.encode(to_yuv(rgb, format="yuv420p")))
         container.mux(stream.encode())
 
 
