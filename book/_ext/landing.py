@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from lib import miniature
-from lib.explain.clip import explain
-from lib.explain.explanation import Explanation, overlay
-from lib.model import networks
+from lib.explain import Explanation, explain, overlay
+from lib.model import load
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -46,11 +45,11 @@ def picture(explanation: Explanation, frame: int, evidence: np.ndarray) -> Image
 
 
 def main() -> None:
-    network = networks.load()
+    network = load()
     index = network.classes.index("Closing [something]")
     times = np.arange(16) / 4
     drawn = miniature.draw("test", 1, seed=5, times=times, size=SIZE, class_index=index)
-    explanation = explain(network, drawn.frames, label=index)
+    explanation = explain(network, drawn)
     evidence = overlay(explanation, index)
     first, *others = (picture(explanation, t, evidence) for t in range(len(times)))
     first.save(PICTURE, save_all=True, append_images=others, duration=250, loop=0, quality=QUALITY)
