@@ -235,10 +235,7 @@ def assign_split(id: str, seed: int) -> str:
 
 
 def write_annotations(
-    root: str | Path,
-    items_by_split: dict[str, list[Item]],
-    classes: list[str],
-    release: str = "v2",
+    root: str | Path, items_by_split: dict[str, list[Item]], classes: list[str], release="v2"
 ) -> None:
     """The files of a release below root/labels, the labels file last; each is whole or not there.
 
@@ -246,26 +243,21 @@ def write_annotations(
     string. v1: CSV without brackets; the labels file is `classes`, line by line. Unlike both
     releases, the test file is as complete as the others.
     """
-    names = [plain(name) for name in classes]
+    first, names = release == "v1", [plain(name) for name in classes]
+    contents = {}
     for split, items in items_by_split.items():
-        if release == "v1":
-            entries = [f"{item.id};{plain(item.template)}" for item in items]
+        if first:
+            contents[split] = [f"{item.id};{plain(item.template)}" for item in items]
         else:
             keys = ("id", "label", "template", "placeholders")
-            entries = [
-                dict(zip(keys, (i.id, i.caption, i.template, i.placeholders))) for i in items
-            ]
-        _write(root, release, split, entries)
-    numbers = {name: str(index) for index, name in enumerate(names)}
-    _write(root, release, "labels", names if release == "v1" else numbers)
-
-
-def _write(root: str | Path, release: str, name: str, content: Any) -> None:
-    path = _paths(root, release, f"{name}.{RELEASES[release][1]}")[0]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = "".join(f"{line}\n" for line in content)
-    text = lines if release == "v1" else json.dumps(content, indent=1, ensure_ascii=False)
-    write_text(path, text)
+            values = ((i.id, i.caption, i.template, i.placeholders) for i in items)
+            contents[split] = [dict(zip(keys, row)) for row in values]
+    contents["labels"] = names if first else {name: str(i) for i, name in enumerate(names)}
+    for name, content in contents.items():
+        path = _paths(root, release, f"{name}.{RELEASES[release][1]}")[0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = "".join(f"{line}\n" for line in content)
+        write_text(path, lines if first else json.dumps(content, indent=1, ensure_ascii=False))
 
 
 def _class_indices(templates: list[list[str]]) -> dict[str, int]:

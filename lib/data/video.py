@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import partial
 from itertools import dropwhile
 from pathlib import Path
@@ -107,8 +106,7 @@ def read_clip(
 
 
 def duration(path: str | Path) -> float:
-    """Seconds from the first frame of a video until the last one is gone. VideoError as
-    `read_clip`."""
+    """Seconds from the first frame of a video until the last one is gone."""
     return _extent(Path(path))[1]
 
 
@@ -127,13 +125,11 @@ def _check(**numbers: float | None) -> None:
 
 def _begin(path: Path, start: float | None, length: float, seconds: float, at: float) -> float:
     """Second at which a clip of so many seconds begins."""
-    if start is None:
-        if not 0 <= at <= 1:
-            raise ValueError(f"at={at}: choose from 0, the beginning, to 1, the end")
-        return max(0.0, length - seconds) * at
+    if not 0 <= at <= 1:
+        raise ValueError(f"at={at}: choose from 0, the beginning, to 1, the end")
     if start and start >= length - TOLERANCE:
         raise VideoError(f"{path}: ends at {length:.2f} s; choose a start below, not {start}")
-    return start
+    return max(0.0, length - seconds) * at if start is None else start
 
 
 def _cut(size: int | None, crop: Crop | None, picture: np.ndarray) -> np.ndarray:
@@ -286,18 +282,16 @@ def _read_video(path: Path, wanted: np.ndarray, cut: Callable) -> list:
         with _opened(path) as stream:
             if early is not None and not _is_raw(stream):
                 _seek(stream, wanted[0] - early)
-            aspect, to_rgb = stream.sample_aspect_ratio or 1, VideoReformatter()
-            kept = _sample(_decode(stream), wanted, partial(_picture, aspect, to_rgb, cut))
+            picture = partial(_picture, stream, VideoReformatter(), cut)
+            kept = _sample(_decode(stream), wanted, picture)
         if kept and kept[0][0] <= wanted[0] + TOLERANCE:
             break
     return kept
 
 
-def _picture(
-    aspect: Fraction | int, to_rgb: VideoReformatter, cut: Callable, frame: VideoFrame
-) -> np.ndarray:
+def _picture(stream: VideoStream, to_rgb: VideoReformatter, cut: Callable, frame: VideoFrame):
     """(H, W, 3) uint8 RGB as a player shows it: square pixels, turned and flipped; then cut."""
-    width = max(1, round(frame.width * aspect))
+    width = max(1, round(frame.width * (stream.sample_aspect_ratio or 1)))
     picture = to_rgb.reformat(frame, width, format="rgb24").to_ndarray()
     try:  # a pixel (x, y) is shown at (ax + cy, bx + dy)
         a, b, _, c, d, *_ = np.frombuffer(frame.side_data["DISPLAYMATRIX"], np.int32).tolist()
