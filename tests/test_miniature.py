@@ -105,10 +105,10 @@ def test_splits_share_nothing():
 @pytest.mark.parametrize("split", SPLITS)
 def test_every_drawing_exists_and_has_a_name(split):
     for emoji in drawing.OBJECTS[split] + drawing.BOTTLES[split]:
-        assert drawing.drawing(emoji).mode == "RGBA" and drawing.name(emoji)
+        assert drawing.twemoji(emoji).mode == "RGBA" and drawing.name(emoji)
     for hand in drawing.HANDS:
         for tone in drawing.TONES[split]:
-            assert drawing.drawing(hand + tone).width > 30
+            assert drawing.twemoji(hand + tone).width > 30
 
 
 def test_render_by_hand():

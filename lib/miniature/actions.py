@@ -30,6 +30,7 @@ from lib.miniature.scenes import (
     sheet,
     smooth,
     steady,
+    straight,
     svg,
     unit,
     visit,
@@ -42,11 +43,8 @@ def putting(rng: Generator, split: str) -> Scene:
     thing, hand = Thing(rng, split), Hand(rng, split)
     rest = rng.uniform([-32, -25], [32, 35])
     start = rest - 160 * hand.direction + rng.normal(0, 15, 2)
-
-    def path(s):
-        return *(start + s * (rest - start)), 1 + 0.25 * (1 - s)
-
-    return Scene(carried(thing, hand, path, 0, 0.65), [thing.name], [tuple(rest)])
+    path = straight(start, rest, lambda s: 1 + 0.25 * (1 - s))
+    return Scene(carried(thing, hand, path, 0, 0.65), [thing.name], [rest])
 
 
 def moving(heading: float) -> Callable[[Generator, str], Scene]:
@@ -58,12 +56,8 @@ def moving(heading: float) -> Callable[[Generator, str], Scene]:
         aside = rng.uniform(-32, 32)
         start = -rng.uniform(24, 46) * along + (aside - rng.uniform(-4, 4)) * across
         end = rng.uniform(24, 46) * along + (aside + rng.uniform(-4, 4)) * across
-
-        def path(s):
-            return *(start + s * (end - start)), 1
-
-        busy = [tuple(start), tuple((start + end) / 2), tuple(end)]
-        return Scene(carried(thing, hand, path, *visit(rng)), [thing.name], busy)
+        layers = carried(thing, hand, straight(start, end), *visit(rng))
+        return Scene(layers, [thing.name], [start, (start + end) / 2, end])
 
     return script
 
@@ -74,27 +68,17 @@ def moving_closer(rng: Generator, split: str) -> Scene:
     goal = -rng.uniform(15, 30) * direction + rng.normal(0, 6, 2)
     near = goal + direction * 0.5 * (thing.size + other.size)
     far = near + direction * rng.uniform(38, 52)
-
-    def path(s):
-        return *(far + s * (near - far)), 1
-
-    move = carried(thing, hand, path, *visit(rng))
-    return Scene(
-        lambda u: other.layers(*goal) + move(u),
-        [thing.name, other.name],
-        [tuple(goal), tuple(near), tuple(far)],
-    )
+    move = carried(thing, hand, straight(far, near), *visit(rng))
+    names, busy = [thing.name, other.name], [goal, near, far]
+    return Scene(lambda u: other.layers(*goal) + move(u), names, busy)
 
 
 def moving_towards_camera(rng: Generator, split: str) -> Scene:
     thing, hand = Thing(rng, split), Hand(rng, split)
     far, near = rng.uniform([-25, -25], [25, 25]), rng.uniform([-20, -15], [20, 20])
     small, large = rng.uniform(0.5, 0.75), rng.uniform(1.5, 2.0)
-
-    def path(s):
-        return *(far + s * (near - far)), small * (large / small) ** s
-
-    return Scene(carried(thing, hand, path, 0, 1), [thing.name], [tuple(far), tuple(near)])
+    path = straight(far, near, lambda s: small * (large / small) ** s)
+    return Scene(carried(thing, hand, path, 0, 1), [thing.name], [far, near])
 
 
 def putting_into(rng: Generator, split: str) -> Scene:
@@ -117,7 +101,7 @@ def putting_into(rng: Generator, split: str) -> Scene:
             return vessel.layers(*mouth) + between(u)
         return vessel.layers(*mouth, content=between(u))
 
-    return Scene(layers, [thing.name, vessel.name], [tuple(mouth), (mouth[0], mouth[1] + 30)])
+    return Scene(layers, [thing.name, vessel.name], [mouth, mouth + [0, 30]])
 
 
 def stacking(rng: Generator, split: str) -> Scene:
@@ -143,7 +127,7 @@ def stacking(rng: Generator, split: str) -> Scene:
         return drawn
 
     number = {2: "two", 3: "three"}[count]
-    busy = [tuple(foot), (foot[0], foot[1] - 30), (foot[0], foot[1] - 55)]
+    busy = [foot, foot - [0, 30], foot - [0, 55]]
     return Scene(layers, [number, word], busy, seconds=(2.2, 3.2))
 
 
@@ -171,7 +155,7 @@ def holding(rng: Generator, split: str) -> Scene:
         x, y = spot + sway(u)
         return thing.layers(x, y, lift=5) + hand.layers(*hand.grip(x, y, thing.size))
 
-    return Scene(layers, [thing.name], [tuple(spot)], seconds=None)
+    return Scene(layers, [thing.name], [spot], seconds=None)
 
 
 def holding_next_to(rng: Generator, split: str) -> Scene:
@@ -185,7 +169,7 @@ def holding_next_to(rng: Generator, split: str) -> Scene:
         held = thing.layers(x, y, lift=5)
         return other.layers(*goal) + held + hand.layers(*hand.grip(x, y, thing.size))
 
-    return Scene(layers, [thing.name, other.name], [tuple(goal), tuple(near)], seconds=None)
+    return Scene(layers, [thing.name, other.name], [goal, near], seconds=None)
 
 
 def trembling(rng: Generator) -> Callable[[float], np.ndarray]:
@@ -208,7 +192,7 @@ def showing(rng: Generator, split: str) -> Scene:
         front = thing.layers(x, y, grown, turn=0.25 * turned, stretch=np.cos(turned))
         return hand.layers(*tips) + front
 
-    return Scene(layers, [thing.name], [tuple(spot)], seconds=None)
+    return Scene(layers, [thing.name], [spot], seconds=None)
 
 
 def showing_photo(rng: Generator, split: str) -> Scene:
@@ -236,7 +220,7 @@ def showing_photo(rng: Generator, split: str) -> Scene:
         card = sprite.layers(affine(x, y, grown / FINE, tilt, middle), OBJECT, lift=5)
         return card + hand.layers(*tips, grown=grown)
 
-    return Scene(layers, [subject.name], [tuple(spot)], seconds=(2.4, 3.4))
+    return Scene(layers, [subject.name], [spot], seconds=(2.4, 3.4))
 
 
 def showing_empty(rng: Generator, split: str) -> Scene:
@@ -251,7 +235,7 @@ def showing_empty(rng: Generator, split: str) -> Scene:
         tips = spot + [side * 0.46 * vessel.wide, 0.45 * vessel.tall * (1 - 0.7 * s)]
         return vessel.layers(*spot, tilt=upright + s * (shown - upright)) + hand.layers(*tips)
 
-    return Scene(layers, [vessel.name], [tuple(spot), (spot[0], spot[1] + 25)])
+    return Scene(layers, [vessel.name], [spot, spot + [0, 25]])
 
 
 # Touching without carrying
@@ -270,7 +254,7 @@ def poking(rng: Generator, split: str) -> Scene:
         moved = spot + poke * jolt * hand.direction
         return thing.layers(*moved, turn=poke * rock) + hand.layers(*tips, absence(u, 0.25, 0.75))
 
-    return Scene(layers, [thing.name], [tuple(spot)])
+    return Scene(layers, [thing.name], [spot])
 
 
 def pushing_slightly(rng: Generator, split: str) -> Scene:
@@ -285,7 +269,7 @@ def pushing_slightly(rng: Generator, split: str) -> Scene:
         tips = np.array([x, y]) - 0.42 * thing.size * hand.direction
         return thing.layers(x, y, turn=s * turned) + hand.layers(*tips, absence(u, enter, leave))
 
-    return Scene(layers, [thing.name], [tuple(spot)])
+    return Scene(layers, [thing.name], [spot])
 
 
 def pushing_with(rng: Generator, split: str) -> Scene:
@@ -307,7 +291,7 @@ def pushing_with(rng: Generator, split: str) -> Scene:
         tool = stick.layers(affine(*point, 1 / FINE, heading, tip), SECOND, lift=3)
         return thing.layers(x, y) + tool + hand.layers(*(point - 0.72 * long * unit(heading)))
 
-    busy = [tuple(end), tuple(end - distance * unit(heading))]
+    busy = [end, end - distance * unit(heading)]
     return Scene(layers, [thing.name, word], busy)
 
 
@@ -334,7 +318,7 @@ def pretending_to_pick_up(rng: Generator, split: str) -> Scene:
         grown = 1 + lifted * smooth(u, leave, 1)
         return thing.layers(*spot) + hand.layers(*tips, absence(u, 0.35, leave), grown)
 
-    return Scene(layers, [thing.name], [tuple(spot)])
+    return Scene(layers, [thing.name], [spot])
 
 
 def pretending_to_put(beside: bool) -> Callable[[Generator, str], Scene]:
@@ -344,14 +328,14 @@ def pretending_to_put(beside: bool) -> Callable[[Generator, str], Scene]:
         thing, hand = Thing(rng, split), Hand(rng, split)
         spot, leave = rng.uniform(-25, 25, 2), rng.uniform(0.5, 0.65)
         dip = rng.uniform(4, 10)
-        neighbours, busy, names = [], [tuple(spot)], [thing.name]
+        neighbours, busy, names = [], [spot], [thing.name]
         if beside:
             other = Thing(rng, split, SECOND)
             apart = 0.52 * (thing.size + other.size)
             turn = hand.angle + rng.choice([-1, 1]) * rng.uniform(0.9, 2.2)
             goal = 0.5 * spot + apart * unit(turn)
             spot = goal - apart * unit(turn)
-            neighbours, busy = other.layers(*goal), [tuple(spot), tuple(goal)]
+            neighbours, busy = other.layers(*goal), [spot, goal]
             names.append(other.name)
 
         def layers(u):
@@ -378,10 +362,8 @@ def pretending_to_take(rng: Generator, split: str) -> Scene:
     def between(u):
         return content + hand.layers(*(inside + [0, 4]), absence(u, 0.35, leave))
 
-    busy = [tuple(mouth), (mouth[0], mouth[1] + 30)]
-    return Scene(
-        lambda u: vessel.layers(*mouth, content=between(u)), [thing.name, vessel.name], busy
-    )
+    names, busy = [thing.name, vessel.name], [mouth, mouth + [0, 30]]
+    return Scene(lambda u: vessel.layers(*mouth, content=between(u)), names, busy)
 
 
 # Letting go
@@ -399,9 +381,8 @@ def dropping(rng: Generator, split: str) -> Scene:
         y = top + (floor - top) * bounced(s, hop)
         away = absence(u, enter, 0.75)
         slid = -160 * absence(u, enter, 1.0) * hand.direction  # the thing comes with the hand
-        tips = hand.grip(x, top, thing.size) - 5 * smooth(u, release, release + 0.1) * (
-            hand.direction
-        )
+        opened = 5 * smooth(u, release, release + 0.1)
+        tips = hand.grip(x, top, thing.size) - opened * hand.direction
         held = thing.layers(x + slid[0], y + slid[1], lift=6 * (1 - s), turn=s * spin)
         return held + hand.layers(*tips, away)
 
@@ -435,13 +416,10 @@ def throwing_against(rng: Generator, split: str) -> Scene:
         jolt = 3 * side * np.sin(PI * min(after / 0.12, 1.0))
         tips = hand.grip(*(start + [swing, 0]), thing.size)
         flying = thing.layers(x, y, lift=6, turn=spin * (s + after))
-        return (
-            target.layers(goal[0] + jolt, goal[1])
-            + flying
-            + hand.layers(*tips, 0.6 * smooth(u, release + 0.1, 1))
-        )
+        follows = hand.layers(*tips, 0.6 * smooth(u, release + 0.1, 1))
+        return target.layers(goal[0] + jolt, goal[1]) + flying + follows
 
-    return Scene(layers, [thing.name, target.name], [tuple(goal), tuple(start), tuple(hit)])
+    return Scene(layers, [thing.name, target.name], [goal, start, hit])
 
 
 def pouring(rng: Generator, split: str) -> Scene:
@@ -477,7 +455,7 @@ def pouring(rng: Generator, split: str) -> Scene:
         tips = hand.grip(*spot, bottle.size)
         return below + held + hand.layers(*tips, turn=0.3 * turn)
 
-    return Scene(layers, [bottle.name], [tuple(spot), (landing[0], floor)])
+    return Scene(layers, [bottle.name], [spot, (landing[0], floor)])
 
 
 def stream(length: float, flow: float, gone: float, u: float, juice: tuple) -> Image.Image:
@@ -497,16 +475,11 @@ def stream(length: float, flow: float, gone: float, u: float, juice: tuple) -> I
 # Changing the thing itself
 
 
-def hinged(
-    rng: Generator,
-    split: str,
-    base: Image.Image,
-    front: Image.Image,
-    back: Image.Image,
-    opened: float,
-    name: str,
-) -> Scene:
-    """A leaf turns about its hinge from the angle `opened` until it lies on the base, `back` up."""
+def hinged(rng: Generator, split: str, base, front, back, opened: float, name: str) -> Scene:
+    """A leaf turns about its hinge from the angle `opened` until it lies on the base, `back` up.
+
+    base, front and back are pictures.
+    """
     hand, (enter, leave) = Hand(rng, split), visit(rng)
     centre, scale = rng.uniform(-14, 14, 2), rng.uniform(0.8, 1.1) / FINE
     turn = rng.uniform(0, 2 * PI)
@@ -518,13 +491,10 @@ def hinged(
         stretch = np.cos(theta)
         leaf = affine(*centre, scale, turn, hinge, stretch)
         edge = leaf @ np.array([0.9 * front.width, front.height / 2, 1])
-        return [
-            *below,
-            Layer(front if stretch > 0 else back, leaf, OBJECT),
-            *hand.layers(*edge, absence(u, enter, leave)),
-        ]
+        side = Layer(front if stretch > 0 else back, leaf, OBJECT)
+        return [*below, side, *hand.layers(*edge, absence(u, enter, leave))]
 
-    return Scene(layers, [name], [tuple(centre)])
+    return Scene(layers, [name], [centre])
 
 
 def folding(rng: Generator, split: str) -> Scene:
@@ -540,11 +510,10 @@ def closing(rng: Generator, split: str) -> Scene:
     box = Image.new("RGBA", lid.size, (*colour(rng, 20, 80), 255))
     frame = (0, 0, box.width - 1, box.height - 1)
     ImageDraw.Draw(box).rectangle(frame, outline=colour(rng, 80, 220), width=10)
-    content = drawing.drawing(pick(rng, *drawing.OBJECTS[split])).copy()
+    content = drawing.twemoji(pick(rng, *drawing.OBJECTS[split])).copy()
     content.thumbnail((min(box.size) - 36, min(box.size) - 36))
-    box.alpha_composite(
-        content, ((box.width - content.width) // 2, (box.height - content.height) // 2)
-    )
+    corner = (box.width - content.width) // 2, (box.height - content.height) // 2
+    box.alpha_composite(content, corner)
     name = pick(rng, "a box", "a case", "a drawer", "a chest")
     return hinged(rng, split, box, lining, lid, rng.uniform(0.3, 1.1), name)
 
@@ -582,7 +551,7 @@ def tearing(rng: Generator, split: str) -> Scene:
             drawn += hand.layers(*(matrix @ np.array(held)))
         return drawn
 
-    return Scene(layers, [pick(rng, "paper", "a letter", "a receipt", "cloth")], [tuple(centre)])
+    return Scene(layers, [pick(rng, "paper", "a letter", "a receipt", "cloth")], [centre])
 
 
 def turning_upside_down(rng: Generator, split: str) -> Scene:
@@ -598,7 +567,7 @@ def turning_upside_down(rng: Generator, split: str) -> Scene:
         tips = hand.grip(*spot, thing.size)
         return held + hand.layers(*tips, away, turn=way * 0.9 * (s - 0.5) * (1 - away))
 
-    return Scene(layers, [thing.name], [tuple(spot)])
+    return Scene(layers, [thing.name], [spot])
 
 
 def uncovering(rng: Generator, split: str) -> Scene:
@@ -621,7 +590,7 @@ def uncovering(rng: Generator, split: str) -> Scene:
         tips = np.array([x, y]) - 0.36 * side * hand.direction
         return thing.layers(*spot) + cover + hand.layers(*tips, away)
 
-    return Scene(layers, [thing.name], [tuple(spot)])
+    return Scene(layers, [thing.name], [spot])
 
 
 def plugging(rng: Generator, split: str) -> Scene:
@@ -642,7 +611,7 @@ def plugging(rng: Generator, split: str) -> Scene:
         return inserted + whole + hand.layers(*tips, absence(u, enter, leave))
 
     names = [pick(rng, "a cable", "a plug", "a charger"), pick(rng, "a socket", "a power strip")]
-    return Scene(layers, names, [tuple(goal), tuple(goal - distance * unit(heading))])
+    return Scene(layers, names, [goal, goal - distance * unit(heading)])
 
 
 def plug_picture(rng: Generator) -> Image.Image:

@@ -18,6 +18,7 @@ from lib.miniature.drawing import FRAME, HAND, OBJECT, Layer, affine, background
 
 CLASSES = CLASSES_40
 SECONDS, FPS = 4.0, 12
+VERSION = 2  # of the drawing; clips of another version are not mixed with these
 WORLD = 352  # the background's side in world units
 
 
@@ -48,12 +49,12 @@ class Truth:
         return f"Truth({len(self.times)} frames, action from {start:.2f} to {end:.2f} s)"
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, kw_only=True)
 class Drawn(Clip):
     """A clip with its truth: `label` is its class, `mask` what moves."""
 
-    truth: Truth | None = None
-    placeholders: list[str] | None = None  # names of the objects, as the template asks for them
+    truth: Truth
+    placeholders: list[str]  # names of the objects, as the template asks for them
 
     def __repr__(self) -> str:
         caption = fill_template(self.label, self.placeholders)
@@ -112,8 +113,14 @@ def draw(
         frames.append(light(frame))
         roles.append(role)
     truth = Truth(np.stack(roles), times, (start, start + length), scene.camera_moves)
-    label = CLASSES[class_index]
-    return Drawn(np.stack(frames), times, label, truth.mask, truth, scene.placeholders)
+    return Drawn(
+        np.stack(frames),
+        times,
+        CLASSES[class_index],
+        truth.mask,
+        truth=truth,
+        placeholders=scene.placeholders,
+    )
 
 
 class Fresh(Dataset):
@@ -122,15 +129,7 @@ class Fresh(Dataset):
     Items are (frames (16, size, size, 3) uint8, class index). `scenery`: as in `draw`.
     """
 
-    def __init__(
-        self,
-        split: str,
-        clips: int,
-        seed: int = 0,
-        size: int = 128,
-        first: int = 0,
-        scenery: str | None = None,
-    ):
+    def __init__(self, split: str, clips: int, seed=0, size=FRAME, first=0, scenery=None):
         self.split, self.clips, self.seed, self.size, self.first = split, clips, seed, size, first
         self.scenery = scenery
 
@@ -144,9 +143,8 @@ class Fresh(Dataset):
 
     def epoch(self, number: int) -> "Fresh":
         """The next clips of the endless sequence."""
-        return Fresh(
-            self.split, self.clips, self.seed, self.size, number * self.clips, self.scenery
-        )
+        first = number * self.clips
+        return Fresh(self.split, self.clips, self.seed, self.size, first, self.scenery)
 
 
 def handheld(rng: np.random.Generator):

@@ -14,10 +14,8 @@ from lib.data.labels import fill_template
 from lib.data.something import FOLDERS, RELEASES, SPLITS, Item, releases, write_annotations
 from lib.data.write import write_frames, write_video
 from lib.files import write_text, write_whole
-from lib.miniature.clip import CLASSES, FPS, Truth, draw
+from lib.miniature.clip import CLASSES, FPS, VERSION, Truth, draw
 from lib.miniature.drawing import FRAME
-
-VERSION = 2  # of the drawing; clips of another version are not mixed with these
 
 
 def write(
@@ -111,8 +109,8 @@ def _item(root: Path, layout: str, split: str, index: int) -> Item:
     clip_id = identity(split, index)
     with np.load(_truth(root, clip_id)) as saved:
         template, placeholders = str(saved["template"]), saved["placeholders"].tolist()
-    path, label = _video(root, layout, clip_id), fill_template(template, placeholders)
-    return Item(clip_id, path, template, label, placeholders, CLASSES.index(template))
+    path, caption = _video(root, layout, clip_id), fill_template(template, placeholders)
+    return Item(clip_id, path, template, caption, placeholders, CLASSES.index(template))
 
 
 def read_truth(root: Path | str, clip_id: str) -> Truth:
@@ -123,9 +121,8 @@ def read_truth(root: Path | str, clip_id: str) -> Truth:
     """
     path = _truth(root, clip_id)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"no truth at {path}: draw it with `python -m lib.miniature {root}`"
-        )
+        why = f"no truth at {path}: draw it with `python -m lib.miniature {root}`"
+        raise FileNotFoundError(why)
     with np.load(path) as saved:
         start, end = saved["action"].tolist()
         return Truth(saved["roles"], saved["times"], (start, end), bool(saved["camera_moves"]))

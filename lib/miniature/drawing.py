@@ -58,14 +58,7 @@ class Layer:
     role: int = BACKGROUND
 
 
-def affine(
-    x: float,
-    y: float,
-    scale: float = 1.0,
-    angle: float = 0.0,
-    anchor=(0.0, 0.0),
-    stretch: float = 1.0,
-) -> np.ndarray:
+def affine(x: float, y: float, scale=1.0, angle=0.0, anchor=(0.0, 0.0), stretch=1.0) -> np.ndarray:
     """Matrix (2, 3) that puts the point `anchor` at (x, y), scaled, turned by `angle` radians.
 
     `stretch` scales the picture's own x axis before it is turned; a negative one shows its back.
@@ -99,12 +92,8 @@ def place(
     inverse = np.linalg.inv(matrix[:, :2])
     offset = inverse @ (np.array([left, top]) - matrix[:, 2])
     coefficients = np.column_stack([inverse, offset]).ravel()
-    patch = image.transform(
-        (right - left, bottom - top),
-        Image.Transform.AFFINE,
-        coefficients,
-        Image.Resampling.BILINEAR,
-    )
+    shape, how = (right - left, bottom - top), Image.Transform.AFFINE
+    patch = image.transform(shape, how, coefficients, Image.Resampling.BILINEAR)
     return patch, (left, top)
 
 
@@ -139,7 +128,7 @@ def rasterise(width: int, **source: str) -> Image.Image:
 
 
 @lru_cache(maxsize=512)
-def drawing(characters: str) -> Image.Image:
+def twemoji(characters: str) -> Image.Image:
     """The Twemoji drawing of an emoji, cut to its outline, RGBA."""
     image = rasterise(SIDE, svg_path=str(get_emoji_path(characters, "svg")))
     return image.crop(image.getbbox())
@@ -172,20 +161,20 @@ class Sprite:
 @lru_cache(maxsize=256)
 def sprite(characters: str) -> Sprite:
     """The Twemoji drawing of an emoji, with its shadow."""
-    return Sprite(drawing(characters))
+    return Sprite(twemoji(characters))
 
 
 @cache
 def skin(hand: str, tone: str) -> tuple[int, int, int, int]:
     """The colour that most of a hand has."""
-    picture = drawing(hand + tone)
+    picture = twemoji(hand + tone)
     colours = picture.getcolors(picture.width * picture.height)
     return max(colours, key=lambda c: c[0] * (c[1][3] > 250))[1]
 
 
 def arm(hand: str, tone: str, sleeve: tuple[int, int, int]) -> tuple[Image.Image, tuple]:
     """A hand that points right, with a forearm in a sleeve behind it; and its fingertips (x, y)."""
-    picture = drawing(hand + tone)
+    picture = twemoji(hand + tone)
     reach, bare, thick = 4 * SIDE, 0.3 * SIDE, 0.4 * SIDE
     image = Image.new("RGBA", (reach + picture.width, picture.height))
     middle = 0.55 * picture.height
@@ -240,9 +229,8 @@ def pattern(rng: np.random.Generator, kind: str, size: int) -> Image.Image:
     elif kind == "checks":
         mix = ((u // pitch + v // pitch) % 2) * 0.8 + 0.2 * clouds(rng, size)
     elif kind == "stripes":
-        mix = (np.sin(u * 2 * np.pi / pitch) > rng.uniform(-0.6, 0.6)) * 0.8 + 0.2 * clouds(
-            rng, size
-        )
+        mix = (np.sin(u * 2 * np.pi / pitch) > rng.uniform(-0.6, 0.6)) * 0.8
+        mix = mix + 0.2 * clouds(rng, size)
     else:  # weave
         over = np.sin(u * 2 * np.pi / pitch) * np.sin(v * 2 * np.pi / pitch)
         mix = 0.5 + 0.35 * over + 0.15 * clouds(rng, size, (64, 128))
@@ -281,9 +269,8 @@ def background(rng: np.random.Generator, split: str, size: int) -> Image.Image:
     else:
         if choice < 0.75:  # a table's edge
             y, x = np.mgrid[:size, :size].astype(np.float32) / size
-            mask = np.clip(
-                (y - rng.uniform(0.3, 0.6) - rng.uniform(-0.2, 0.2) * (x - 0.5)) * 60, 0, 1
-            )
+            edge = rng.uniform(0.3, 0.6), rng.uniform(-0.2, 0.2)
+            mask = np.clip((y - edge[0] - edge[1] * (x - 0.5)) * 60, 0, 1)
         else:
             mask = np.clip((clouds(rng, size, (2, 5, 11)) - 0.5) * rng.uniform(2, 12) + 0.5, 0, 1)
         mask = Image.fromarray((mask * 255).astype(np.uint8))

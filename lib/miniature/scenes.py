@@ -1,11 +1,11 @@
 """What actions are staged with: things, hands that reach in, props, cameras, bystanders.
 
-A staged clip is a `Scene`: what is where as the action's progress u goes from 0 to 1. Places are in
-world units about the middle of the frame, y downwards; angles in radians.
+A staged clip is a `Scene`: what is where as the action's progress u goes from 0 to 1. Positions are
+in world units about the middle of the frame, y downwards; angles in radians.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -16,6 +16,7 @@ from lib.miniature.drawing import BACKGROUND, HAND, OBJECT, SECOND, Layer, Sprit
 FINE = 2.5  # pixels of a prop for each world unit
 PI = np.pi
 Layers = Callable[[float], list[Layer]]
+Track = Callable[[float], tuple[float, float, float]]  # x, y, how much larger
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Scene:
 
     layers: Layers
     placeholders: list[str]
-    busy: list[tuple[float, float]] = field(default_factory=list)
-    view: Callable[[float], tuple[float, float, float]] = lambda u: (0.0, 0.0, 1.0)  # x, y, zoom
+    busy: Sequence[np.ndarray] = ()
+    view: Track = lambda u: (0.0, 0.0, 1.0)
     camera_moves: bool = False
     seconds: tuple[float, float] | None = (1.4, 3.0)
 
@@ -78,10 +79,8 @@ def unit(angle: float) -> np.ndarray:
 class Thing:
     """A drawn object with its shadow; `size` is its longer side in world units."""
 
-    def __init__(
-        self, rng: np.random.Generator, split: str, role: int = OBJECT, among: dict | None = None
-    ):
-        emoji = str(rng.choice(list((among or drawing.OBJECTS)[split])))
+    def __init__(self, rng: np.random.Generator, split: str, role=OBJECT, among=drawing.OBJECTS):
+        emoji = str(rng.choice(list(among[split])))
         self.name, self.sprite, self.role = drawing.name(emoji), drawing.sprite(emoji), role
         self.size = rng.uniform(30, 48)
         self.angle = rng.uniform(-0.4, 0.4)
@@ -90,15 +89,7 @@ class Thing:
     def height(self) -> float:
         return self.size * self.sprite.size[1] / max(self.sprite.size)
 
-    def layers(
-        self,
-        x: float,
-        y: float,
-        grown: float = 1.0,
-        lift: float = 0.0,
-        turn: float = 0.0,
-        stretch: float = 1.0,
-    ) -> list[Layer]:
+    def layers(self, x, y, grown=1.0, lift=0.0, turn=0.0, stretch=1.0) -> list[Layer]:
         """The thing with its middle at (x, y), `turn` from how it lies, shown `stretch` as wide."""
         scale = grown * self.size / max(self.sprite.size)
         centre = np.array(self.sprite.size) / 2
@@ -116,9 +107,9 @@ class Hand:
         self,
         rng: np.random.Generator,
         split: str,
-        shapes: str = GRASPING,
-        angles: tuple[float, ...] = ANYWHERE,
-        spread: float = 0.6,
+        shapes=GRASPING,
+        angles=ANYWHERE,
+        spread=0.6,
         other: "Hand | None" = None,
     ):
         shape = pick(rng, *shapes)
@@ -134,9 +125,7 @@ class Hand:
         self.scale = other.scale if other else rng.uniform(0.5, 0.8) * 72 / drawing.SIDE
         self.direction = unit(self.angle)
 
-    def layers(
-        self, x: float, y: float, away: float = 0.0, grown: float = 1.0, turn: float = 0.0
-    ) -> list[Layer]:
+    def layers(self, x, y, away=0.0, grown=1.0, turn=0.0) -> list[Layer]:
         """Fingertips at (x, y), or drawn back out of the frame as `away` goes to 1."""
         x, y = np.array([x, y]) - 160 * away * self.direction
         matrix = affine(x, y, grown * self.scale, self.angle + turn, self.tip)
@@ -147,16 +136,15 @@ class Hand:
         return np.array([x, y]) - 0.25 * size * self.direction
 
 
-def carried(
-    thing: Thing,
-    hand: Hand,
-    path: Callable[[float], tuple[float, float, float]],
-    enter: float,
-    leave: float,
-) -> Layers:
+def straight(start: np.ndarray, end: np.ndarray, grown=lambda s: 1) -> Track:
+    """From `start` to `end` as s goes from 0 to 1."""
+    return lambda s: (*(start + s * (end - start)), grown(s))
+
+
+def carried(thing: Thing, hand: Hand, path: Track, enter: float, leave: float) -> Layers:
     """A hand takes hold at `enter`, moves the thing along path(s), lets go at `leave`.
 
-    path(s) gives (x, y, grown) for s in 0..1. See `absence` for `enter` 0 and `leave` 1.
+    s goes from 0 to 1. See `absence` for `enter` 0 and `leave` 1.
     """
 
     def layers(u: float) -> list[Layer]:
@@ -245,9 +233,7 @@ class Vessel:
         )
         return svg(side, box, inside), svg(side, box, front)
 
-    def layers(
-        self, x: float, y: float, tilt: float = 0.45, content: Sequence[Layer] = ()
-    ) -> list[Layer]:
+    def layers(self, x, y, tilt=0.45, content: Sequence[Layer] = ()) -> list[Layer]:
         """The vessel with the middle of its opening at (x, y), and what is in it."""
         if tilt != self.drawn[0]:
             inside, front = self.pictures(tilt)
@@ -260,7 +246,7 @@ class Vessel:
         return [shade, back, *content, face]
 
 
-def bystanders(rng: np.random.Generator, split: str, busy: list) -> tuple[Layers, Layers]:
+def bystanders(rng: np.random.Generator, split: str, busy: Sequence) -> tuple[Layers, Layers]:
     """Up to two objects that have nothing to do with the action, behind it and before it.
 
     Those behind keep away from the action; some drift, whichever way they like, as t (seconds)
@@ -272,10 +258,8 @@ def bystanders(rng: np.random.Generator, split: str, busy: list) -> tuple[Layers
         drift = unit(rng.uniform(0, 2 * PI)) * rng.uniform(2, 12) * (rng.random() < 0.5)
         spin = rng.normal(0, 0.4) * (rng.random() < 0.3)
         ends = np.array([x, y]) + 4 * drift
-        if all(
-            min(np.hypot(x - bx, y - by), np.hypot(ends[0] - bx, ends[1] - by)) > 42
-            for bx, by in busy
-        ):
+        spots = [(x, y), ends]
+        if all(np.hypot(a - bx, b - by) > 42 for a, b in spots for bx, by in busy):
             behind.append((Thing(rng, split, BACKGROUND), np.array([x, y]), drift, spin))
     if rng.random() < 0.2:
         thing = Thing(rng, split, BACKGROUND)
