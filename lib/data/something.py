@@ -136,17 +136,17 @@ class Annotations:
 
     def file(self, name: str) -> Path:
         """Where an annotation file is."""
-        if path := _find(self.root, self.release, name):
-            return path
         paths = _paths(self.root, self.release, name)
+        for path in filter(Path.is_file, paths):
+            return path
         tried = ", ".join(map(str, paths))
         raise FileNotFoundError(f"{self.root}: {paths[0].name} is missing; looked for {tried}")
 
     def files(self) -> list[Path]:
         """The annotation files that are there."""
         names = [f"{name}.{RELEASES[self.release][1]}" for name in ("labels", *SPLITS)]
-        names.append("test-answers.csv")
-        return [path for name in names if (path := _find(self.root, self.release, name))]
+        names = [*names, "test-answers.csv"]
+        return [self.file(name) for name in names if _exists(self.root, self.release, name)]
 
     def names(self) -> list[str]:
         """The templates of the labels file, in order, without brackets."""
@@ -190,17 +190,13 @@ class Annotations:
             items += self.items("test")
         return items
 
-    def choose(
-        self, items: list[Item], templates: list[list[str]]
-    ) -> tuple[list[Item], list[Item]]:
+    def choose(self, items: list[Item], templates: list[list[str]]) -> tuple[list, list]:
         """Items whose template a class gathers, with the class's index; and items whose template
         the labels file lacks."""
-        index, known, chosen = _class_indices(templates), set(self.names()), []
-        unknown = [item for item in items if plain(item.template) not in known]
-        for item in items:
-            if (name := plain(item.template)) in known and name in index:
-                chosen.append(replace(item, class_index=index[name]))
-        return chosen, unknown
+        index, known = _class_indices(templates), set(self.names())
+        named = [(item, plain(item.template)) for item in items]
+        chosen = [replace(i, class_index=index[n]) for i, n in named if n in known and n in index]
+        return chosen, [item for item, name in named if name not in known]
 
 
 def plain(template: str) -> str:
@@ -214,15 +210,14 @@ def gathered(classes: Classes) -> dict[str, list[str]]:
     if not pairs:
         raise ValueError("classes=[]: name at least one class, or leave it out for all")
     counts = Counter(plain(template) for _, templates in pairs for template in set(templates))
-    template, count = counts.most_common(1)[0]
-    if count > 1:
-        raise ValueError(f"classes: {template!r} is in two of them; leave it in one")
+    if twice := [template for template in counts if counts[template] > 1]:
+        raise ValueError(f"classes: {twice[0]!r} is in two of them; leave it in one")
     return dict(pairs)
 
 
 def releases(root: str | Path) -> list[str]:
     """Which of "v1" and "v2" have a labels file in the folder."""
-    return [name for name in RELEASES if _find(root, name, f"labels.{RELEASES[name][1]}")]
+    return [name for name in RELEASES if _exists(root, name, f"labels.{RELEASES[name][1]}")]
 
 
 def assign_split(id: str, seed: int) -> str:
@@ -270,8 +265,8 @@ def _paths(root: str | Path, release: str, name: str) -> list[Path]:
     return [Path(root, folder, name) for folder in ("labels", "") for name in names]
 
 
-def _find(root: str | Path, release: str, name: str) -> Path | None:
-    return next(filter(Path.is_file, _paths(root, release, name)), None)
+def _exists(root: str | Path, release: str, name: str) -> bool:
+    return any(path.is_file() for path in _paths(root, release, name))
 
 
 def _json(path: Path) -> Any:
