@@ -52,6 +52,3 @@ def fill_template(template: str, placeholders: list[str]) -> str:
         start, end = template.index("["), template.index("]")
         template = template[:start] + placeholder + template[end + 1 :]
     return template[0].lower() + template[1:]
-
-
-mirrored, fill = mirror_label, fill_template  # until all have moved

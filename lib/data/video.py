@@ -1,15 +1,14 @@
 """A video file, a folder of JPEGs or a zip of them in, a clip out: with PyAV and Pillow."""
 
 import math
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import dropwhile
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
-from zipfile import Path as ZipPath
-from zlib import error as DeflateError
 
 import av
 import numpy as np
@@ -21,7 +20,6 @@ from av.video.stream import VideoStream
 from PIL import Image, ImageOps
 
 TOLERANCE = 0.002  # seconds; containers round the time of a frame, Matroska and WebM to 1 ms
-FAR = 1e6  # seconds; a seek there leads to the last key frame
 JPEG_RATE = 12.0  # JPEGs a second in a folder or zip, as Something-Something has them
 
 
@@ -139,10 +137,8 @@ def _cut(size: int | None, crop: Crop | None, picture: np.ndarray) -> np.ndarray
 
 
 def _sample(timed: Iterator, wanted: np.ndarray, picture: Callable) -> list:
-    """(seconds, picture) of what is on screen at each of the wanted seconds; `timed` are (seconds,
-    frame) in order, of which only those on screen are turned into a picture."""
-    shown, following, made = next(timed, None), next(timed, None), None
-    kept = []
+    """(seconds, picture) on screen at each of the wanted seconds; `timed` are (seconds, frame)."""
+    shown, following, made, kept = next(timed, None), next(timed, None), None, []
     for second in wanted if shown else []:
         while following and following[0] <= second + TOLERANCE:
             shown, following, made = following, next(timed, None), None
@@ -155,8 +151,7 @@ def _extent(path: Path) -> tuple[float, float]:
     """Time of the first frame, and seconds from it until the last one is gone.
 
     The length in a header can be missing (browser recordings) or wrong (a file cut short), so the
-    packets near the end are read, and where these are not to be found, all of them. Where they have
-    no times, as in a raw stream, the frames are counted.
+    packets after the last key frame are read, or else all. Frames without times are counted.
     """
     if not path.exists():
         raise VideoError(f"{path}: no such file or folder; check the name")
@@ -168,7 +163,7 @@ def _extent(path: Path) -> tuple[float, float]:
         if first is None:
             raise VideoError(f"{path}: no frame can be decoded; it is cut short, copy it again")
         origin = end = first[0]
-        for second in [] if _is_raw(stream) else [origin + FAR, origin]:
+        for second in [] if _is_raw(stream) else [1e6, origin]:  # 1e6: after any end
             _seek(stream, second)
             end = max(map(_end, stream.container.demux(stream)))
             if end > origin:
@@ -184,31 +179,31 @@ def _is_jpegs(path: Path) -> bool:
 
 
 @contextmanager
-def _jpegs(path: Path) -> Iterator[list[tuple[float, Path | ZipPath]]]:
+def _jpegs(path: Path) -> Iterator[list[tuple[float, Path | zipfile.Path]]]:
     """(seconds, JPEG) of 00001.jpg, 00002.jpg, ...; other files are ignored."""
     try:
-        with nullcontext(path) if path.is_dir() else ZipFile(path) as opened:
-            files = (path if path.is_dir() else ZipPath(opened)).iterdir()
+        with nullcontext(path) if path.is_dir() else zipfile.ZipFile(path) as opened:
+            files = (path if path.is_dir() else zipfile.Path(opened)).iterdir()
             found = {f.name: f for f in files if f.name[0].isdigit() and f.name.endswith(".jpg")}
-            if not found:
-                raise VideoError(f"{path}: no frames 00001.jpg, 00002.jpg, ... in it; unpack again")
             names = [f"{number:05}.jpg" for number in range(1, len(found) + 1)]
+            if not names:
+                raise VideoError(f"{path}: no frames 00001.jpg, 00002.jpg, ... in it; unpack again")
             if lacking := [path / name for name in names if name not in found]:
                 raise VideoError(
                     f"{lacking[0]}: missing, though {max(found)} is there; unpack again"
                 )
             yield [(number / JPEG_RATE, found[name]) for number, name in enumerate(names)]
-    except BadZipFile as error:
+    except zipfile.BadZipFile as error:
         raise VideoError(f"{path}: a damaged zip ({error}); make or copy it again") from error
 
 
 def _read_jpegs(path: Path, wanted: np.ndarray, cut: Callable) -> list:
-    def picture(jpeg: Path | ZipPath) -> np.ndarray:
+    def picture(jpeg: Path | zipfile.Path) -> np.ndarray:
         try:
             with jpeg.open("rb") as file, Image.open(file) as image:
                 ImageOps.exif_transpose(image, in_place=True)
                 return cut(np.asarray(image.convert("RGB")))  # (H, W, 3)
-        except (OSError, SyntaxError, EOFError, RuntimeError, DeflateError) as error:
+        except (OSError, SyntaxError, EOFError, RuntimeError, zlib.error) as error:
             fault = f"not a JPEG, or damaged ({error})"
             raise VideoError(f"{path / jpeg.name}: {fault}; unpack or copy it again") from error
 
@@ -238,7 +233,7 @@ def _opened(path: Path) -> Iterator[VideoStream]:
 
 
 def _is_raw(stream: VideoStream) -> bool:
-    """Whether it is pictures alone, as .h264: their times are guesses, and no seek is exact."""
+    """Whether it has pictures alone, as .h264: their times are guesses, and no seek is exact."""
     return bool(stream.container.format.flags & Flags.no_timestamps.value)
 
 
@@ -249,10 +244,8 @@ def _interval(stream: VideoStream) -> float:
 
 def _end(packet: av.Packet) -> float:
     """Second at which the frame in a packet leaves the screen."""
-    begin = packet.dts if packet.pts is None else packet.pts
-    if begin is None:  # the empty packet that marks the end of the file
-        return 0.0
-    return float((begin + (packet.duration or 0)) * packet.time_base)
+    begin = packet.dts if packet.pts is None else packet.pts  # neither marks the end of the file
+    return 0.0 if begin is None else float((begin + (packet.duration or 0)) * packet.time_base)
 
 
 def _seek(stream: VideoStream, second: float) -> None:
@@ -282,8 +275,8 @@ def _read_video(path: Path, wanted: np.ndarray, cut: Callable) -> list:
         with _opened(path) as stream:
             if early is not None and not _is_raw(stream):
                 _seek(stream, wanted[0] - early)
-            picture = partial(_picture, stream, VideoReformatter(), cut)
-            kept = _sample(_decode(stream), wanted, picture)
+            make = partial(_picture, stream, VideoReformatter(), cut)
+            kept = _sample(_decode(stream), wanted, make)
         if kept and kept[0][0] <= wanted[0] + TOLERANCE:
             break
     return kept
