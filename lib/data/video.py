@@ -249,7 +249,7 @@ def _end(packet: av.Packet) -> float:
 
 
 def _seek(stream: VideoStream, second: float) -> None:
-    """To the last key frame at or before the second, where the container knows its place."""
+    """To the last key frame at or before the second, where the container can seek."""
     with suppress(av.FFmpegError):
         stream.container.seek(int(second / stream.time_base), stream=stream)
 
