@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.data.video import write_video
+from lib.data.write import write_video
 from lib.viewer.viewer import element, script
 
 SCRIPT = Path(__file__).with_suffix(".js")
