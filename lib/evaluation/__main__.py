@@ -1,5 +1,103 @@
+"""The command: `python -m lib.evaluation --help`."""
+
+import argparse
+import shlex
 import sys
+from pathlib import Path
 
-from lib.evaluation.accuracy import main
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import Dataset
 
-sys.exit(main())
+from lib.data.labels import CLASS_SETS, class_set
+from lib.data.something import SPLITS, SomethingSomething
+from lib.data.views import Windows
+from lib.evaluation.accuracy import ORDERS, Results, evaluate, refuse_other_classes
+from lib.evaluation.record import add_to_record, read_record
+from lib.model import networks
+
+ONLY_WITH_DATA = ("--split", "--classes", "--resplit", "--windows")
+ONLY_WITHOUT_DATA = ("--clips", "--seed")
+FRAMES = [f"frame {t}" for t in range(16)]  # each alone
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.evaluation",
+        description="Accuracy of a trained network on a dataset, or on newly drawn miniature test "
+        "clips, whose objects, hands and backgrounds it has never seen.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--data", type=Path, help="folder of Something-Something, or of a cache")
+    add("--split", choices=SPLITS, default="test", help="with --data (%(default)s)")
+    add("--classes", choices=CLASS_SETS, default="40", help="with --data (%(default)s)")
+    add("--resplit", type=int, metavar="SEED", help="with --data: as in training")
+    add("--windows", type=int, default=1, help="with --data: of each clip, averaged (%(default)s)")
+    add("--clips", type=int, default=600, help="without --data: how many to draw (%(default)s)")
+    add("--seed", type=int, default=7, help="without --data: another draws other clips")
+    add("--weights", type=Path, default=networks.WEIGHTS, help="file of weights (the package's)")
+    add("--single", action="store_true", help="for a network trained on single frames")
+    add("--workers", type=int, default=2, help="processes that read clips (%(default)s)")
+    add("--record", type=Path, help="JSON file to add the figures to")
+    args = parser.parse_args()
+    ignored, when = (ONLY_WITHOUT_DATA, "with") if args.data else (ONLY_WITH_DATA, "without")
+    for flag in {argument.split("=")[0] for argument in sys.argv[1:]}.intersection(ignored):
+        parser.error(f"{flag} has no effect {when} --data")
+    if min(args.clips, args.windows) < 1:
+        parser.error("--clips and --windows must be at least 1")
+    try:
+        read_record(args.record)
+        network = networks.load(args.weights)
+        clips, about = clips_for(args, network)
+    except (OSError, ValueError) as error:  # whatever breaks later keeps its traceback
+        parser.exit(2, f"{error}\n")
+
+    network.to("cuda" if torch.cuda.is_available() else "cpu")
+    orders = FRAMES if args.single else ORDERS
+    results = evaluate(network, clips, orders, args.workers).over(args.windows)
+    figures = figures_of_frames(results) if args.single else figures_of(results)
+    about |= dict(weights=args.weights.name, output_stride=network.output_stride)
+    about |= dict(command=shlex.join(["python", "-m", "lib.evaluation", *sys.argv[1:]]))
+    add_to_record(args.record, {"single_frame" if args.single else args.split: figures | about})
+
+
+def clips_for(args: argparse.Namespace, network: nn.Module) -> tuple[Dataset, dict]:
+    """The clips that the command names, and what tells them from others."""
+    size, about = network.preprocess.size, dict(split=args.split, classes=args.classes)
+    if args.data is None:
+        from lib.miniature import CLASSES, Fresh
+
+        refuse_other_classes(network, CLASSES)
+        about |= dict(data="drawn miniature clips", seed=args.seed)
+        return Fresh(args.split, args.clips, args.seed, size), about
+    names = class_set(args.classes)
+    data = SomethingSomething(args.data, args.split, names, size=size, resplit=args.resplit)
+    refuse_other_classes(network, data.classes)
+    about |= dict(data=str(args.data), resplit=args.resplit, windows=args.windows)
+    return Windows(data, args.windows), about
+
+
+def figures_of(results: Results) -> dict:
+    """The figures of a network, rounded to a thousandth; top-5 where there are more classes."""
+    k, (low, high) = len(results.classes), results.interval()
+    figures = dict(chance=1 / k, top1=results.accuracy(), top1_low=low, top1_high=high)
+    figures |= dict(top5=results.accuracy(k=5)) if k > 5 else {}
+    figures |= dict(called_opposite_when_reversed=results.called_opposite())
+    figures |= {order: results.accuracy(order) for order in ("shuffled", "still")}
+    rounded = {name: round(share, 3) for name, share in figures.items() if not np.isnan(share)}
+    recall = {name: round(share, 3) for name, share in results.recall().items()}
+    return dict(clips=len(results.labels), **rounded, recall=recall, mistakes=results.mistakes())
+
+
+def figures_of_frames(results: Results) -> dict:
+    """The accuracy of a single-frame network: at its best frame, and of its mean prediction."""
+    best = max(results.accuracy(frame) for frame in FRAMES)
+    p = np.mean([results.probabilities(frame) for frame in FRAMES], 0)  # (N, K)
+    mean = Results({"forward": p}, results.labels, results.classes).accuracy()
+    return dict(clips=len(p), best_frame=round(best, 3), mean_of_frames=round(mean, 3))
+
+
+if __name__ == "__main__":
+    main()
