@@ -11,15 +11,17 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from lib import miniature
-from lib.data.labels import CLASSES_10
-from lib.data.something import Item, write_annotations
-from lib.data.video import write_video
-from lib.model import networks
+from lib.data.labels import CLASSES_10, CLASSES_40
+from lib.data.something import Item, SomethingSomething, write_annotations
+from lib.data.views import Views
+from lib.data.write import write_video
+from lib.miniature import clip
+from lib.model import hardware, networks
 from lib.model.inflate import inflate
-from lib.training import batches, journal
+from lib.training import InMemory, Settings, batches, journal
+from lib.training import __main__ as command
 from lib.training import loop as training
-from lib.training.journal import Journal
-from lib.training.settings import Settings
+from lib.training.journal import CannotStart
 
 CLASSES = ["Moving [something] from left to right", "Moving [something] from right to left"]
 PROFILE = networks.Profile("efficientnet_lite0", 32, 3, "centre", "late")
@@ -65,10 +67,10 @@ def test_compiled_it_takes_the_same_step():
         net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
         net.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)])
         net, chosen = inflate(net), settings(bfloat16=False, optimizer="sgd", **changed)
-        called = training.prepare(net, chosen)
+        model = training.prepare(net, chosen)
         training.training_mode(net, chosen)
         batch = [(torch.rand(2, 3, 4, 8, 8), torch.tensor([0, 1]))]
-        training.step(called, batch, *training.optimize(called, chosen, 2), chosen)
+        training.step(model, batch, *training.optimize(model, chosen, 2), chosen)
         return torch.cat([p.detach().flatten() for p in net.parameters()])
 
     torch.testing.assert_close(step(compile=True), step(), rtol=0, atol=1e-5)
@@ -76,7 +78,7 @@ def test_compiled_it_takes_the_same_step():
 
 @pytest.mark.parametrize("groups", [1, 4])
 def test_a_processor_trains_in_bfloat16_where_that_is_faster(monkeypatch, groups):
-    monkeypatch.setattr(networks, "fast_bfloat16", lambda device: True)
+    monkeypatch.setattr(hardware, "fast_bfloat16", lambda device: True)
     net = nn.Sequential(nn.Conv3d(4, 4, 1, groups=groups), nn.AdaptiveAvgPool3d(1), nn.Flatten())
     seen = []
     net[0].register_forward_hook(lambda module, given, output: seen.append(output.dtype))
@@ -95,43 +97,183 @@ class Stopped(Exception):
     pass
 
 
-def test_stopped_and_started_again_it_ends_with_the_same_weights(tmp_path, monkeypatch):
-    whole = network()
-    log = training.train(whole, Bars(32, 0), Bars(8, 1), settings(), tmp_path / "whole")
-
-    def stop_after_two(journal, state, write=Journal.checkpoint):
-        write(journal, state)
-        if state["progress"]["epoch"] == 2:
+def stop_at(update):
+    def stop(number, epoch):
+        if number == update:
             raise Stopped
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Journal, "checkpoint", stop_after_two)
-        with pytest.raises(Stopped):
-            training.train(network(), Bars(32, 0), Bars(8, 1), settings(), tmp_path / "parts")
-    resumed = network()
-    again = training.train(resumed, Bars(32, 0), Bars(8, 1), settings(), tmp_path / "parts")
+    return stop
+
+
+@pytest.mark.parametrize("every, update", [(100, 9), (1, 6), (3, 8)])  # of 4 updates an epoch
+def test_stopped_and_started_again_it_ends_with_the_same_weights(tmp_path, every, update):
+    whole, resumed, chosen = network(), network(), settings(epochs=3)
+    log = training.train(whole, Bars(32, 0), Bars(8, 1), chosen, tmp_path / "whole")
+    clips, folder = (Bars(32, 0), Bars(8, 1), chosen), tmp_path / "parts"
+    with pytest.raises(Stopped):
+        training.train(network(), *clips, folder, checkpoint_every=every, on_update=stop_at(update))
+    again = training.train(resumed, *clips, folder, checkpoint_every=every)
 
     assert [e["loss"] for e in again] == [e["loss"] for e in log]
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
-    left = {path.name.split(".")[0] for path in (tmp_path / "parts").iterdir()}
+    left = {path.name.split(".")[0] for path in folder.iterdir()}
     assert left == {"last", "best", "log", "events"}  # and nothing half written
 
 
-def test_refuses_a_checkpoint_of_other_settings(tmp_path):
-    training.train(network(), Bars(8, 0), Bars(8, 1), settings(epochs=1), tmp_path)
-    with pytest.raises(ValueError, match="other settings"):
-        training.train(network(), Bars(8, 0), Bars(8, 1), settings(epochs=2), tmp_path)
+def test_each_update_is_told_and_each_so_many_are_logged(tmp_path):
+    seen = []
+    training.train(network(), Bars(20, 0), Bars(4, 1), settings(epochs=2), tmp_path,
+                   checkpoint_every=2, on_update=lambda *given: seen.append(given))  # fmt: skip
+    assert seen == [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (6, 2)]
+    lines = journal.read(tmp_path)
+    assert [(line["update"], line.get("epoch")) for line in lines] == [
+        (2, None), (3, 1), (5, None), (6, 2)
+    ]  # fmt: skip
+
+
+def one_update(folder, clips=None, validation=None, start=0, options=None, **changed):
+    """A training of one update."""
+    torch.manual_seed(start)
+    trained = networks.build(PROFILE, CLASSES)
+    clips, validation = Bars(8, 0) if clips is None else clips, validation or Bars(4, 1)
+    log = training.train(
+        trained, clips, validation, settings(**dict(epochs=1) | changed), folder, options=options
+    )
+    return trained, log
+
+
+class Shown(Bars):
+    """With a text and a list."""
+
+    def __init__(self, text, numbers):
+        super().__init__(8, 0)
+        self.text, self.numbers = text, numbers
+
+
+def in_memory(labels, shape=(8, 112, 6, 2, 2)):
+    return InMemory(torch.ones(shape, dtype=torch.float16), torch.tensor(labels))
+
+
+@pytest.mark.parametrize("first, then, named", [
+    ({}, dict(epochs=2), "epochs=1, this run asks for epochs=2;"),
+    ({}, dict(whole=True), "whole=False"),
+    ({}, dict(frames=1), "frames=16, this run asks for frames=1"),
+    ({}, dict(clips=Bars(24, 0)), "training.clips=8, this run asks for training.clips=24"),
+    ({}, dict(clips=Bars(8, 2)), "training.seed=0, this run asks for training.seed=2"),
+    ({}, dict(validation=Bars(5, 1)), "validation.clips=4"),
+    ({}, dict(start=1), "network.weights="),
+    (dict(options=dict(start="mean")), dict(options=dict(start="scratch")), "start=mean"),
+    (dict(clips=Shown("a", [1])), dict(clips=Shown("b", [1])), "training.text=a"),
+    (dict(clips=Shown("a", [1])), dict(clips=Shown("a", [2])), "training.numbers=1"),
+    (dict(clips=in_memory([0, 1] * 4)), dict(clips=in_memory([1, 0] * 4)), "training.labels="),
+    (dict(clips=in_memory([0, 1] * 4)), dict(clips=in_memory([0, 1] * 4, (8, 112, 5, 2, 2))),
+     "training.shape=8 112 6 2 2, this run asks for training.shape=8 112 5 2 2"),
+])  # fmt: skip
+def test_a_checkpoint_of_another_run_is_refused_by_name(tmp_path, first, then, named):
+    trained, log = one_update(tmp_path, **first)
+    before = (tmp_path / "last.pt").read_bytes()
+    with pytest.raises(CannotStart, match="last.pt was trained with") as refused:
+        one_update(tmp_path, **then)
+    assert named in str(refused.value) and "name another folder" in str(refused.value)
+    assert (tmp_path / "last.pt").read_bytes() == before
+    again, same = one_update(tmp_path, **first)
+    assert same == log and torch.equal(again.classifier.weight, trained.classifier.weight)
+
+
+def test_other_classes_are_another_run(tmp_path):
+    def once(classes):
+        torch.manual_seed(0)
+        trained = networks.build(PROFILE, classes)
+        training.train(trained, Bars(8, 0), Bars(4, 1), settings(epochs=1), tmp_path)
+
+    once(CLASSES)
+    with pytest.raises(CannotStart, match="trained with network.classes="):
+        once(CLASSES[::-1])
+
+
+def test_a_dataset_is_known_by_its_videos_and_views(tmp_path):
+    def facts(root, resplit=None, **changed):
+        data = SomethingSomething(root, "train", CLASSES, size=32, resplit=resplit)
+        return journal.facts("training", Views(data, **changed))
+
+    root, other = miniature_like(tmp_path / "a", 6), miniature_like(tmp_path / "b", 7)
+    assert facts(root) == facts(root)
+    for found in (facts(other), facts(root, smallest=0.5), facts(root, mirror=False),
+                  facts(root, seed=3), facts(root, resplit=0)):  # fmt: skip
+        assert found != facts(root)
+
+
+def test_what_makes_it_faster_may_change(tmp_path):
+    trained, log = one_update(tmp_path)
+    _, again = one_update(tmp_path, workers=1, recompute=True, channels_last=False)
+    assert again == log
+
+
+def test_a_finished_run_says_so(tmp_path, capsys):
+    one_update(tmp_path)
+    capsys.readouterr()
+    one_update(tmp_path)
+    assert "all 1 epochs are done, nothing is left to do" in capsys.readouterr().out
+
+
+def test_a_checkpoint_that_is_none(tmp_path):
+    one_update(tmp_path)
+    path = tmp_path / "last.pt"
+    whole = torch.load(path, weights_only=True)
+    torch.save({name: value for name, value in whole.items() if name != "identity"}, path)
+    with pytest.raises(CannotStart, match="last.pt does not say what it was trained with: it is"):
+        one_update(tmp_path)
+    for content in (b"", b"PK no zip", path.read_bytes()[:-2000]):
+        path.write_bytes(content)
+        with pytest.raises(CannotStart, match="last.pt is cut off, or no checkpoint; name another"):
+            one_update(tmp_path)
+
+
+@pytest.mark.parametrize("name, value", [
+    ("frames", 8), ("frames", 0), ("epochs", 0), ("batch", 0), ("accumulate", 0), ("lr", 0.0),
+    ("lr", -1.0), ("lr", float("nan")), ("warmup", 1.5), ("warmup", -0.1),
+    ("label_smoothing", 2.0), ("weight_decay", -1.0), ("workers", -1), ("seed", -1),
+    ("optimizer", "adam"),
+])  # fmt: skip
+def test_settings_that_make_no_sense_are_refused_by_name(name, value, monkeypatch, capsys):
+    with pytest.raises(ValueError, match=f"^{name}={value}: must be "):
+        settings(**{name: value})
+    flag = "--" + name.replace("_", "-")
+    monkeypatch.setattr("sys.argv", ["training", f"{flag}={value}"])
+    with pytest.raises(SystemExit) as stop:
+        command.main()
+    assert stop.value.code == 2 and f"error: {flag}={value}: must be " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options, named", [
+    ("--data X --clips 8", "--clips has no effect with --data"),
+    ("--data X --finish=0", "--finish has no effect with --data"),
+    ("--classes 10", "--classes has no effect without --data"),
+    ("--resplit 1", "--resplit has no effect without --data"),
+    ("--smallest 0.5", "--smallest has no effect without --data"),
+    ("--no-mirror", "--no-mirror has no effect without --data"),
+    ("--frames 1 --reverse", "--reverse has no effect with --frames 1"),
+    ("--clips 0", "--clips must be at least 1"),
+    ("--finish -1", "--finish at least 0"),
+    ("--data X --smallest 0", "--smallest must be more than 0"),
+    ("--weights w.json", "--weights FILE.json is the record"),
+])  # fmt: skip
+def test_options_without_an_effect_are_refused_by_name(options, named, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["training", *options.split()])
+    with pytest.raises(SystemExit) as stop:
+        command.main()
+    assert stop.value.code == 2 and named in capsys.readouterr().err
 
 
 def test_reversal_turns_the_clip_and_its_label():
     x = torch.arange(6.0).view(1, 1, 6, 1, 1).repeat(40, 1, 1, 1, 1)
     y, rng = torch.zeros(40, dtype=torch.long), torch.Generator().manual_seed(0)
-    turned, labels = batches.examples(x, y, settings(), batches.opposite(CLASSES), rng)
+    shown, labels = batches.examples(x, y, settings(), batches.opposite(CLASSES), rng)
     assert 5 < labels.sum() < 35
-    for clip, label in zip(turned, labels):
+    for values, label in zip(shown, labels):
         order = [0, 1, 2, 3, 4, 5] if label == 0 else [5, 4, 3, 2, 1, 0]
-        assert clip.flatten().tolist() == order
+        assert values.flatten().tolist() == order
 
 
 def test_the_baseline_sees_single_frames():
@@ -153,7 +295,7 @@ def test_classes_without_a_reversal_are_not_turned():
 
 def test_the_lower_stages_do_not_change():
     trained = network()
-    lower, upper = networks.stages(trained)
+    lower, upper = networks.lower_and_upper(trained)
     before = [p.clone() for p in lower.parameters()]
     stats = {k: v.clone() for k, v in lower.state_dict().items()}
     head = trained.classifier.weight.clone()
@@ -181,10 +323,54 @@ def test_fresh_clips_are_never_the_same_twice():
 
 def test_remembered_clips_train_the_same_network():
     kept = batches.remember(network(), Bars(16, 0), settings())
+    assert len(kept) == 16 and kept.features.shape == (16, 112, 6, 2, 2)
+    assert kept.features.dtype == torch.float16 and kept.labels.tolist() == [0, 1] * 8
     a, b = network(), network()
     training.train(a, kept, Bars(8, 1), settings(epochs=1))
     training.train(b, Bars(16, 0), Bars(8, 1), settings(epochs=1))
     assert torch.equal(a.classifier.weight, b.classifier.weight)
+
+
+def test_both_kinds_of_clips_give_the_same_batches():
+    kept = batches.remember(network(), Bars(6, 0), settings())
+    read = batches.FromDisk(network(), Bars(6, 0), settings())
+    plan = [[3, 1], [5]]
+    assert len(read) == len(kept) == 6
+    for (x, y), (a, b) in zip(kept.batches(0, plan), read.batches(0, plan), strict=True):
+        torch.testing.assert_close(x, a) and torch.equal(y, b)
+
+
+def test_validation_on_single_frames():
+    kept = batches.remember(network(), Bars(16, 0), settings())
+    frame = InMemory(kept.features[:, :, 3:4], kept.labels)
+    log = training.train(network(), kept, frame, settings(epochs=1, frames=1))
+    assert 0 <= log[0]["val_top1"] <= 1
+
+
+class Numbered(Bars):
+    """Other clips in each epoch, and all of them written down."""
+
+    def __init__(self, clips, seed, seen):
+        super().__init__(clips, seed)
+        self.seen = seen
+
+    def epoch(self, number):
+        return Numbered(self.clips, 100 + number, self.seen)
+
+    def __getitem__(self, i):
+        self.seen.append((self.seed, i))
+        return super().__getitem__(i)
+
+
+def test_each_epoch_shows_its_own_clips_and_validation_always_the_same():
+    seen, checked = [], []
+    training.train(network(), Numbered(4, 0, seen), Numbered(3, 1, checked), settings(epochs=2))
+    assert sorted(seen) == [(number, i) for number in (100, 101) for i in range(4)]
+    assert checked == [(1, 0), (1, 1), (1, 2)]  # once, since the lower stages do not change
+    checked.clear()
+    chosen = settings(epochs=2, whole=True)
+    training.train(network(), Numbered(4, 0, seen), Numbered(3, 1, checked), chosen)
+    assert checked == [(1, 0), (1, 1), (1, 2)] * 2
 
 
 def test_takes_any_dataset_of_clips():
@@ -206,11 +392,11 @@ def test_parts_of_a_batch_add_up_to_it():
     }.items():
         chosen = settings(whole=True, frozen_norms=True, **changed)
         trained = network()
-        called = training.prepare(trained, chosen)
+        model = training.prepare(trained, chosen)
         training.training_mode(trained, chosen)
-        optimizer, scheduler = training.optimize(called, replace(chosen, optimizer="sgd"), 10)
+        optimizer, scheduler = training.optimize(model, replace(chosen, optimizer="sgd"), 10)
         batch = [(x[p], y[p]) for p in batches.parts(4, chosen)]
-        training.step(called, batch, optimizer, scheduler, chosen)
+        training.step(model, batch, optimizer, scheduler, chosen)
         found[name] = {k: p.grad for k, p in trained.named_parameters()}
     for name in "parts", "again":
         for key, grad in found["whole"].items():
@@ -247,21 +433,40 @@ def test_every_clip_once_in_an_epoch_and_in_another_order_in_the_next():
 
 
 def test_warm_up_and_cosine():
-    _, schedule = training.optimize(nn.Linear(1, 1), settings(lr=0.1, warmup=0.2), 100)
-    rates = []
-    for _ in range(99):
-        rates.append(schedule.get_last_lr()[0])
+    found = rates(0.2, 100)[:99]
+    assert max(found) == pytest.approx(0.1, rel=1e-3) and found.index(max(found)) in (19, 20)
+    assert found[0] < 0.01 and found[-1] < 1e-4 and found[59] == pytest.approx(0.05, rel=0.05)
+
+
+def rates(warmup, steps):
+    _, schedule = training.optimize(nn.Linear(1, 1), settings(lr=0.1, warmup=warmup), steps)
+    found = []
+    for _ in range(steps):
+        found.append(schedule.get_last_lr()[0])
         schedule.optimizer.step()
         schedule.step()
-    assert max(rates) == pytest.approx(0.1, rel=1e-3) and rates.index(max(rates)) in (19, 20)
-    assert rates[0] < 0.01 and rates[-1] < 1e-4 and rates[59] == pytest.approx(0.05, rel=0.05)
-    with pytest.raises(ValueError, match="choose 'adamw' or 'sgd'"):
-        training.optimize(nn.Linear(1, 1), settings(optimizer="adam"), 1)
+    return found
 
 
-def test_a_batch_that_cannot_be_shared_out():
-    with pytest.raises(ValueError, match="batch=8: must be a multiple of 3, the number"):
+@pytest.mark.parametrize("warmup, steps", [(0.2, 5), (0.1, 10), (0.5, 2)])
+def test_a_warm_up_of_one_update(warmup, steps):
+    """There PyTorch's schedule divides by zero; it should do as for one that is a little longer."""
+    assert rates(warmup, steps) == pytest.approx(rates(warmup + 1e-4, steps), abs=1e-4)
+
+
+@pytest.mark.parametrize("warmup, steps", [(1.0, 1), (0, 3), (1, 3)])
+def test_no_warm_up_and_nothing_else(warmup, steps):
+    assert all(0 <= rate <= 0.1 for rate in rates(warmup, steps))
+
+
+def test_a_batch_that_cannot_be_divided():
+    with pytest.raises(CannotStart, match="batch=8: must be a multiple of 3, the number"):
         training.train(network(), Bars(8, 0), Bars(8, 1), settings(accumulate=3))
+
+
+def test_no_clips():
+    with pytest.raises(CannotStart, match="8 clips for training, 0 for validation"):
+        training.train(network(), Bars(8, 0), Bars(0, 1), settings())
 
 
 def test_frozen_norms_stay():
@@ -273,39 +478,126 @@ def test_frozen_norms_stay():
     assert all(torch.equal(trained.state_dict()[k], v) for k, v in stats.items())
 
 
-def test_the_command_trains_on_a_dataset(tmp_path, monkeypatch, capsys):
+def miniature_like(root, clips):
+    """A dataset of `clips` bars for training and two for validation."""
     items = {split: [] for split in ("train", "validation")}
-    (tmp_path / "videos").mkdir()
-    for i, (split, (frames, label)) in enumerate(
-        [*(("train", clip) for clip in map(Bars(6, 0).__getitem__, range(6))),
-         *(("validation", clip) for clip in map(Bars(2, 1).__getitem__, range(2)))]
-    ):  # fmt: skip
-        path = tmp_path / "videos" / f"{i}.webm"
-        write_video(path, frames, 4)
-        items[split].append(Item(str(i), path, CLASSES[label], "", [], label))
-    write_annotations(tmp_path, items, CLASSES)
+    (root / "videos").mkdir(parents=True)
+    for split, bars in (("train", Bars(clips, 0)), ("validation", Bars(2, 1))):
+        for i in range(len(bars)):
+            frames, label = bars[i]
+            path = root / "videos" / f"{split}{i}.webm"
+            write_video(path, frames, 4)
+            items[split].append(Item(path.stem, path, CLASSES[label], "", [], label))
+    write_annotations(root, items, CLASSES)
+    return root
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The command, with a small network, few drawn clips for validation and no worker."""
+
+    class Fresh(clip.Fresh):
+        def __init__(self, split, clips, *given):
+            super().__init__(split, 6 if split == "validation" else clips, *given)
+
+    monkeypatch.setattr(clip, "Fresh", Fresh)
     monkeypatch.setitem(networks.PROFILES, "default", PROFILE)
-    folder = tmp_path / "run"
-    common = ["training", "--data", str(tmp_path), "--classes", "10", "--batch", "4"]
-    monkeypatch.setattr("sys.argv", [*common, "--epochs", "1", "--workers", "0", "--folder",
-                                     str(folder), "--start", "scratch", "--whole"])  # fmt: skip
-    training.main()
+
+    def start(*options):
+        monkeypatch.setattr("sys.argv", ["training", *map(str, options)])
+        command.main()
+
+    return start
+
+
+def test_the_command_trains_on_a_dataset(tmp_path, small, capsys):
+    data, folder = miniature_like(tmp_path / "data", 6), tmp_path / "run"
+    common = ["--data", data, "--classes", "10", "--batch", "4", "--epochs", "1", "--workers", "0"]
+    common += ["--whole", "--folder", folder]
+    small(*common, "--start", "scratch")
     capsys.readouterr()
     record = json.loads((folder / "weights.json").read_text())
     assert record["clips_per_epoch"] == 6 and record["settings"]["whole"] is True
+    assert (
+        record["versions"]["torch"] and record["processes"] == 1 and "cores" in record["hardware"]
+    )
     lines = journal.read(folder)
     assert [line["epoch"] for line in lines] == [1] and record["epochs"] == lines
-    again = networks.load(folder / "best.safetensors", output_stride=32)
+    again = networks.load(folder / "best.safetensors")
     assert again.classes == CLASSES_10 and again.profile.init == "centre"
-    monkeypatch.setattr(
-        "sys.argv", [*common, "--folder", str(tmp_path / "other"), "--resplit", "x"]
-    )
-    with pytest.raises(SystemExit):
-        training.main()
-    monkeypatch.setattr("sys.argv", ["training", "--data", str(tmp_path / "nowhere")])
+    other = miniature_like(tmp_path / "other", 7)
+    for options, named in {
+        (): "start=scratch",  # without --start: centre
+        ("--start", "mean"): "start=scratch, network.profile=",
+        ("--start", "scratch", "--resplit", 1): "resplit=None",
+        ("--start", "scratch", "--smallest", 0.5): "training.smallest=0.8",
+        ("--start", "scratch", "--no-mirror"): "training.mirror=True",
+        ("--start", "scratch", "--seed", 1): "seed=0",
+        ("--start", "scratch", "--data", other): "training.clips=6",
+        ("--start", "scratch", "--classes", 40): "network.classes=",
+    }.items():
+        with pytest.raises(SystemExit) as stop:
+            small(*common, *options)
+        said = capsys.readouterr().err
+        assert stop.value.code == 2 and named in said and said.count("\n") == 1, options
+
+
+def test_a_rerun_with_other_clips_is_refused_and_one_with_the_same_tells_the_same(
+    tmp_path, small, capsys
+):
+    """The record once said 24 clips of a network that had seen 8."""
+    weights = tmp_path / "w.safetensors"
+    common = ["--epochs", 1, "--workers", 0, "--folder", tmp_path / "run", "--weights", weights]
+    small(*common, "--clips", 8, "--finish", 0)
+
+    def written():
+        state = networks.load(weights).state_dict().items()
+        return weights.with_suffix(".json").read_text(), {k: v.tolist() for k, v in state}
+
+    first = written()
+    capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
-        training.main()
-    assert stop.value.code == 2 and "nowhere: no such folder" in capsys.readouterr().err
+        small(*common, "--clips", 24, "--finish", 0)
+    asked = "training.clips=8, this run asks for training.clips=24; name another folder (--folder)"
+    assert stop.value.code == 2 and asked in capsys.readouterr().err
+    assert written() == first
+    small(*common, "--clips", 8, "--finish", 0)
+    assert "nothing is left to do" in capsys.readouterr().out
+    assert written() == first
+    record = json.loads(first[0])
+    assert record["clips_per_epoch"] == record["clips_drawn"] == 8 and record["finish"] == []
+    assert networks.load(weights).output_stride == 32
+
+    small(*common, "--clips", 8, "--finish", 4)  # the finish is a phase of its own
+    record = json.loads(weights.with_suffix(".json").read_text())
+    assert record["clips_drawn"] == 12 and len(record["finish"]) == 1
+    assert networks.load(weights).output_stride == 16
+    assert networks.load(weights).classes == CLASSES_40
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        small(*common, "--clips", 8, "--finish", 6)
+    assert "training.clips=4, this run asks for training.clips=6" in capsys.readouterr().err
+
+
+def test_only_what_is_found_before_the_training_is_one_line(tmp_path, small, capsys, monkeypatch):
+    with pytest.raises(SystemExit) as stop:
+        small("--data", tmp_path / "nowhere")
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and "nowhere: no such folder" in said and said.count("\n") == 1
+    (tmp_path / "last.pt").write_bytes(b"something else")
+    common = ["--clips", 4, "--finish", 0, "--epochs", 1, "--workers", 0]
+    with pytest.raises(SystemExit) as stop:
+        small(*common, "--folder", tmp_path)
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and "last.pt is cut off, or no checkpoint" in said
+    assert said.count("\n") == 1
+
+    def broken(*given):
+        raise ValueError("in the middle of the day")
+
+    monkeypatch.setattr(training, "step", broken)
+    with pytest.raises(ValueError, match="in the middle of the day"):
+        small(*common, "--folder", tmp_path / "run")
 
 
 def test_without_a_log_there_is_a_remedy(tmp_path):

@@ -1,65 +1,124 @@
-"""What feeds the training loop: which clips an update learns from, and how they get to it.
+"""What feeds the training loop: the clips, in memory or from disk, and which an update learns from.
 
 All of it follows from the seed, the epoch and the update's number. So a run that was stopped ends
 as one that was not, and several processes learn what one would.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from lib.data.labels import REVERSED
-from lib.model import networks
-from lib.model.networks import device_of
+from lib.model.hardware import device_of, fast_bfloat16
+from lib.model.networks import lower_and_upper
 from lib.training import distributed
 from lib.training.settings import Settings
 
 STILLS = 4  # frames of a clip that the single-frame baseline learns from, each by itself
 Features = tuple[Tensor, Tensor]  # (N, C, T, h, w) float16, labels (N,)
+Plan = list[list[int]]  # which clips, batch by batch
 
 
-@torch.no_grad()
-def features(
-    lower: nn.Module, network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]
-) -> Iterator[Features]:
-    """What the lower stages make of each batch (frames (N, T, S, S, 3) uint8, labels (N,))."""
-    device = device_of(network)
-    for frames, labels in batches:
-        x = network.preprocess(frames, device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=networks.fast_bfloat16(device)):
-            x = lower(x)
-        yield x.half(), labels.to(device, non_blocking=True)
+class InMemory(Dataset):
+    """Clips as the frozen stages see them: features (N, C, T, h, w) float16 and labels (N,)."""
+
+    def __init__(self, features: Tensor, labels: Tensor, dataset: Dataset | None = None):
+        self.features, self.labels, self.dataset = features, labels, dataset
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(self, epoch: int | None, plan: Plan) -> Iterator[Features]:
+        """The clips of a plan, the same in every epoch."""
+        return ((self.features[clips], self.labels[clips]) for clips in plan)
+
+    @property
+    def facts(self) -> dict:
+        """What tells these clips from others."""
+        return dict(shape=self.features.shape, labels=self.labels, dataset=self.dataset)
+
+
+class FromDisk(Dataset):
+    """Clips read by worker processes and passed through the frozen stages, whenever needed."""
+
+    def __init__(self, network: nn.Module, dataset: Dataset, settings: Settings):
+        self.network, self.dataset, self.settings = network, dataset, settings
+        self.frozen, _ = halves(network, settings)  # once: it sets the network's mode
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    @torch.no_grad()
+    def batches(self, epoch: int | None, plan: Plan) -> Iterator[Features]:
+        """The clips of a plan, as the dataset's method `epoch` shows them in that epoch, if it has
+        one; with None, as the dataset is."""
+        anew = epoch is not None and hasattr(self.dataset, "epoch")
+        dataset = self.dataset.epoch(epoch) if anew else self.dataset
+        workers, pin = self.settings.workers, torch.cuda.is_available()
+        loader = DataLoader(dataset, batch_sampler=plan, num_workers=workers, pin_memory=pin)
+        device = device_of(self.network)
+        for frames, labels in loader:  # (N, T, S, S, 3) uint8, (N,)
+            x = self.network.preprocess(frames, device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device)):
+                x = self.frozen(x)
+            yield x.half(), labels.to(device, non_blocking=True)
 
 
 def halves(network: nn.Module, settings: Settings) -> tuple[nn.Module, nn.Module]:
-    """What stays as it is, and what is trained."""
-    return (nn.Identity(), network) if settings.whole else networks.stages(network.eval())
+    """The stages that stay as they are, and those that are trained."""
+    return (nn.Identity(), network) if settings.whole else lower_and_upper(network.eval())
 
 
-def remember(network: nn.Module, dataset: Dataset, settings: Settings) -> list[Features]:
-    """A dataset as the stages that are not trained see it, kept in memory, batch by batch."""
-    lower, _ = halves(network, settings)
-    batches = loader(dataset, settings, in_order(dataset, settings.batch))
-    return list(features(lower, network, tqdm(batches, "clips, once", leave=False, unit="batch")))
+def remember(network: nn.Module, dataset: Dataset, settings: Settings) -> InMemory:
+    """A dataset as the stages that are not trained see it, computed once and kept in memory."""
+    plan = in_order(len(dataset), settings)
+    found = FromDisk(network, dataset, settings).batches(None, plan)
+    kept = zip(*tqdm(found, "clips, once", len(plan), leave=False, unit="batch"))
+    return InMemory(*map(torch.cat, kept), dataset)
 
 
-def in_order(dataset: Dataset, size: int) -> BatchSampler:
-    """The plan of those who want every clip once."""
-    return BatchSampler(range(len(dataset)), size, drop_last=False)
+def source(network: nn.Module, clips: Dataset, settings: Settings, anew: bool = False):
+    """The clips as `InMemory`; `FromDisk` if all stages are trained, or each epoch shows them
+    `anew`."""
+    if isinstance(clips, InMemory):
+        return clips
+    from_disk = settings.whole or anew and hasattr(clips, "epoch")
+    return (FromDisk if from_disk else remember)(network, clips, settings)
 
 
-def loader(dataset: Dataset, settings: Settings, plan: Iterable[list[int]]) -> DataLoader:
-    """The clips of each batch of a plan, read by worker processes."""
-    return DataLoader(
-        dataset,
-        batch_sampler=plan,
-        num_workers=settings.workers,
-        pin_memory=torch.cuda.is_available(),
-    )
+def in_order(clips: int, settings: Settings) -> Plan:
+    """Every clip once, in batches as large as those that a process trains on."""
+    size = max(1, settings.batch // (distributed.world() * settings.accumulate))
+    return [list(range(clips)[start : start + size]) for start in range(0, clips, size)]
+
+
+def seeded(*numbers: int) -> torch.Generator:
+    """Random numbers that follow from these."""
+    (state,) = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+def updates(clips: int, settings: Settings, epoch: int) -> Plan:
+    """The clips of each update of an epoch, in an order that is new every time.
+
+    The last update may be smaller; it is filled up from the first one, as far as is needed for all
+    processes and parts to have equally many.
+    """
+    order = torch.randperm(clips, generator=seeded(settings.seed, epoch)).tolist()
+    plan = [order[i : i + settings.batch] for i in range(0, clips, settings.batch)]
+    missing = -len(plan[-1]) % (distributed.world() * settings.accumulate)
+    plan[-1] += (order * (missing // clips + 1))[:missing]
+    return plan
+
+
+def parts(clips: int, settings: Settings) -> list[range]:
+    """Which clips of an update, counted from 0, are this process's, part by part."""
+    mine = range(clips)[distributed.rank() :: distributed.world()]
+    return [mine[i :: settings.accumulate] for i in range(settings.accumulate)]
 
 
 def opposite(classes: list[str]) -> Tensor:
@@ -68,88 +127,20 @@ def opposite(classes: list[str]) -> Tensor:
     return torch.tensor([classes.index(name) if name in classes else -1 for name in pairs])
 
 
-def seeded(*numbers: int) -> torch.Generator:
-    """Randomness that follows from some numbers."""
-    (state,) = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
-
-
-def updates(clips: int, settings: Settings, epoch: int) -> list[list[int]]:
-    """The clips of each update of an epoch, in an order that is new every time.
-
-    The last update may be smaller; it is filled up from the first one, as far as is needed for all
-    processes and parts to have equally many.
-    """
-    order = torch.randperm(clips, generator=seeded(settings.seed, epoch)).tolist()
-    chunks = [order[i : i + settings.batch] for i in range(0, clips, settings.batch)]
-    short = -len(chunks[-1]) % (distributed.world() * settings.accumulate)
-    chunks[-1] += (order * (short // clips + 1))[:short]
-    return chunks
-
-
-def parts(clips: int, settings: Settings) -> list[range]:
-    """Which places of an update are this process's, part by part."""
-    mine = range(clips)[distributed.rank() :: distributed.world()]
-    return [mine[i :: settings.accumulate] for i in range(settings.accumulate)]
-
-
 def examples(
-    x: Tensor,
-    y: Tensor,
-    settings: Settings,
-    backwards: Tensor,
-    rng: torch.Generator,
-    places: range | None = None,
-    clips: int = 0,
-) -> tuple[Tensor, Tensor]:
-    """What one part learns from: some of its clips reversed, or single frames of them.
-
-    Chance is drawn for all `clips` of the update, of which these are in certain `places`.
-    """
-    places = places or range(len(x))
-    clips = clips or len(x)
+    x: Tensor, y: Tensor, settings: Settings, opposites: Tensor, rng: torch.Generator,
+    part: range | None = None, clips: int | None = None,
+) -> Features:  # fmt: skip
+    """What a part of an update learns from: its clips, some of them played backwards, or single
+    frames of them. Random numbers are drawn for all `clips` of the update, wherever it is cut."""
+    part, clips = part or range(len(x)), clips or len(x)
     if settings.frames == 1:
-        pick = torch.randint(x.shape[2], (STILLS, clips), generator=rng)[:, places].flatten()
+        frame = torch.randint(x.shape[2], (STILLS, clips), generator=rng)[:, part].flatten()
         clip = torch.arange(len(x)).repeat(STILLS)
-        return x[clip, :, pick].unsqueeze(2), y.repeat(STILLS)  # (STILLS * N, C, 1, h, w)
+        return x[clip, :, frame].unsqueeze(2), y.repeat(STILLS)  # (STILLS * N, C, 1, h, w)
     if settings.reverse:
-        turned = (torch.rand(clips, generator=rng)[places] < 0.5).to(x.device) & (backwards[y] >= 0)
-        x = torch.where(turned.view(-1, 1, 1, 1, 1), x.flip(2), x)
-        y = torch.where(turned, backwards[y], y)
+        backwards = (torch.rand(clips, generator=rng)[part] < 0.5).to(x.device)
+        backwards &= opposites[y] >= 0
+        x = torch.where(backwards.view(-1, 1, 1, 1, 1), x.flip(2), x)
+        y = torch.where(backwards, opposites[y], y)
     return x, y
-
-
-def read(
-    training: Dataset | Features,
-    lower: nn.Module,
-    network: nn.Module,
-    settings: Settings,
-    epoch: int,
-    chunks: list[list[int]],
-) -> Iterator[Features]:
-    """This process's parts of each update: of what is kept in memory, or read as it is needed."""
-    plan = [
-        [chunk[place] for place in places]
-        for chunk in chunks
-        for places in parts(len(chunk), settings)
-    ]
-    if isinstance(training, tuple):
-        x, y = training
-        return ((x[picked], y[picked]) for picked in plan)
-    clips = training.epoch(epoch) if hasattr(training, "epoch") else training
-    return features(lower, network, loader(clips, settings, plan))
-
-
-def shared_out(network: nn.Module, lower: nn.Module, validation, settings: Settings):
-    """A function that gives this process's share of the validation clips, each clip in one share:
-    kept in memory where the lower stages need to see it only once, else read anew each time."""
-    if isinstance(validation, list):
-        mine = validation[distributed.rank() :: distributed.world()]
-        return lambda: mine
-    places = range(distributed.rank(), len(validation), distributed.world())
-    mine = Subset(validation, places)
-    if not settings.whole:
-        kept = remember(network, mine, settings)
-        return lambda: kept
-    size = max(1, settings.batch // (distributed.world() * settings.accumulate))
-    return lambda: features(lower, network, loader(mine, settings, in_order(mine, size)))

@@ -1,7 +1,4 @@
-"""One process or several: `torchrun --nproc-per-node N -m lib.training`, on one machine or more.
-
-Alone, every function here does the obvious thing.
-"""
+"""One process or several: `torchrun --nproc-per-node N -m lib.training`, on one machine or more."""
 
 import os
 from collections.abc import Iterator
@@ -27,53 +24,35 @@ def rank() -> int:
 @contextmanager
 def processes() -> Iterator[torch.device]:
     """This process among those of `torchrun`, and its device: NCCL between GPUs, Gloo without."""
-    local = int(os.environ.get("LOCAL_RANK", 0))
-    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
-    if device.type == "cuda":
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(device)
-    started = int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized()
-    if started:
+    several = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    if several:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield device
     finally:
-        if started:
+        if several:
             dist.destroy_process_group()
 
 
 def shared(network: nn.Module) -> nn.Module:
-    """The network to call in training: gradients are averaged over all processes.
-
-    On GPUs batch norm counts the clips of all processes; on CPUs, where PyTorch has no such layer,
-    each process counts its own.
-    """
-    if world() == 1:
-        return network
-    if next(network.parameters()).is_cuda:
+    """The network as training calls it: gradients are averaged over all processes. On GPUs batch
+    norm counts the clips of all, too; on CPUs PyTorch has no such layer."""
+    if world() > 1 and next(network.parameters()).is_cuda:
         convert_sync_batchnorm(network)
-    return DistributedDataParallel(network)
-
-
-def summed(numbers: Tensor) -> Tensor:
-    """The sum over all processes."""
-    total = numbers.clone()
-    if world() > 1:
-        dist.all_reduce(total)
-    return total
-
-
-@contextmanager
-def alone_first() -> Iterator[None]:
-    """`with alone_first():` process 0 goes through first, so that a download happens once."""
-    if rank() > 0:
-        dist.barrier()
-    try:
-        yield
-    finally:
-        if rank() == 0 and world() > 1:
-            dist.barrier()
+    return DistributedDataParallel(network) if world() > 1 else network
 
 
 def unshared(network: nn.Module, wait: bool):
     """A context in which gradients stay in this process, if they are to `wait` for more."""
     return network.no_sync() if wait and world() > 1 else nullcontext()
+
+
+def summed(numbers: Tensor) -> Tensor:
+    """The sum over all processes."""
+    if world() > 1:
+        dist.all_reduce(numbers)
+    return numbers

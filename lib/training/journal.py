@@ -1,80 +1,95 @@
-"""What a run leaves in its folder: checkpoints, a log, curves.
+"""What a run depends on, and what it leaves in its folder: checkpoints, a log, curves.
 
 last.pt            to go on from, written every so many updates, whole or not at all
-best.safetensors   the weights of the best epoch, for `lib.networks.load`
+best.safetensors   the weights of the best epoch, for `lib.model.load`
 log.jsonl          a line for every so many updates, and one for every epoch
 events.out...      the same for TensorBoard, where that is installed
 """
 
+import hashlib
 import json
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from torch import Tensor
+from torch.utils.data import Dataset
 
+from lib.data.something import Item
 from lib.files import write_text, write_whole
+from lib.training import distributed
+
+REMEDY = "name another folder (--folder), or remove it"
+
+
+class CannotStart(ValueError):
+    """A run refuses to start, before its first update."""
 
 
 class Journal:
-    """The folder of a run; with None, nothing is written."""
+    """The folder of a run; with None, nothing is written. Of several processes the first writes.
 
-    def __init__(self, folder: Path | str | None, settings: dict):
-        self.folder, self.settings = Path(folder) if folder else None, settings
+    `identity`: what the result depends on; `made_with`: what else a record should tell; `state`:
+    what training changes, things with a `state_dict`.
+    """
+
+    def __init__(self, folder: Path | str | None, identity: dict, made_with: dict, state: dict):
+        self.folder, self.identity = folder and Path(folder), identity
+        self.made_with, self.state = made_with, state
+        self.writes = bool(folder) and distributed.rank() == 0
         self.lines: list[dict] = []
         self.curves = None
 
-    def resume(self, device: torch.device) -> dict | None:
-        """What the last checkpoint holds, if there is one.
-
-        Raises ValueError where it was made with other settings.
-        """
-        if not self.folder:
-            return None
-        for cut_off in self.folder.glob(".*-????????.*"):  # what `write_whole` had not finished
-            cut_off.unlink(missing_ok=True)
-        path = self.folder / "last.pt"
-        if not path.is_file():
-            return None
-        saved = torch.load(path, map_location=device, weights_only=True)
-        if saved["settings"] != self.settings:
-            raise ValueError(f"{path} was made with other settings: remove it or resume those")
-        self.lines = saved["lines"]
-        return saved
-
-    def checkpoint(self, state: dict) -> None:
-        if self.folder:
+    def resume(self) -> tuple[int, int, list[float]]:
+        """Load the last checkpoint, where there is one: whole epochs, updates of the next one, sums
+        over these. CannotStart if it is another run's, naming what differs."""
+        if self.writes:
             self.folder.mkdir(parents=True, exist_ok=True)
-            state = state | dict(settings=self.settings, lines=self.lines)
-            write_whole(self.folder / "last.pt", lambda whole: torch.save(state, whole))
+            for unfinished in self.folder.glob(".*-????????.*"):  # by `write_whole`, when killed
+                unfinished.unlink(missing_ok=True)
+        if not self.folder or not (path := self.folder / "last.pt").is_file():
+            return 0, 0, [0.0] * 4
+        saved = read_checkpoint(path)
+        names = self.identity | saved["identity"]
+        differ = [n for n in names if self.identity.get(n) != saved["identity"].get(n)][:3]
+        if differ:
+            then, now = (
+                ", ".join(f"{name}={identity.get(name)}" for name in differ)
+                for identity in (saved["identity"], self.identity)
+            )
+            raise CannotStart(f"{path} was trained with {then}, this run asks for {now}; {REMEDY}")
+        for name, part in self.state.items():
+            part.load_state_dict(saved[name])
+        self.lines = saved["lines"]
+        return saved["position"]
+
+    def checkpoint(self, *position) -> None:
+        """Write what `resume` gives back."""
+        if self.writes:
+            saved = {name: part.state_dict() for name, part in self.state.items()}
+            saved |= dict(identity=self.identity, made_with=self.made_with, position=position)
+            saved |= dict(lines=self.lines)
+            write_whole(self.folder / "last.pt", lambda whole: torch.save(saved, whole))
 
     def note(self, line: dict) -> None:
         """Add a line; `update` or `epoch` says when."""
         self.lines.append(line)
-        if self.folder:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            text = "".join(json.dumps(line) + "\n" for line in self.lines)
-            write_text(self.folder / "log.jsonl", text)
-            self._draw(line)
+        if not self.writes:
+            return
+        text = "".join(json.dumps(line) + "\n" for line in self.lines)
+        write_text(self.folder / "log.jsonl", text)
+        if find_spec("tensorboard"):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.curves = self.curves or SummaryWriter(str(self.folder), purge_step=line["update"])
+            kind = "epoch" if "epoch" in line else "update"
+            for name in line.keys() - {"epoch", "update"}:
+                self.curves.add_scalar(f"{kind}/{name}", line[name], line["update"])
+            self.curves.flush()
 
     def epochs(self) -> list[dict]:
         """The lines of whole epochs."""
         return [line for line in self.lines if "epoch" in line]
-
-    def close(self) -> None:
-        if self.curves:
-            self.curves.close()
-
-    def _draw(self, line: dict) -> None:
-        if find_spec("tensorboard") is None:
-            return
-        if self.curves is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.curves = SummaryWriter(str(self.folder), purge_step=line["update"])
-        kind = "epoch" if "epoch" in line else "update"
-        for name in line.keys() - {"epoch", "update"}:
-            self.curves.add_scalar(f"{kind}/{name}", line[name], line["update"])
-        self.curves.flush()
 
 
 def read(folder: Path | str) -> list[dict]:
@@ -83,3 +98,35 @@ def read(folder: Path | str) -> list[dict]:
     if not path.is_file():
         raise FileNotFoundError(f"no {path}: `python -m lib.training --folder {folder}` writes it")
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def read_checkpoint(path: Path) -> dict:
+    """What `Journal.checkpoint` wrote; CannotStart for any other file, or one that is cut off."""
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises many kinds
+        raise CannotStart(f"{path} is cut off, or no checkpoint; {REMEDY}") from error
+    if not isinstance(saved, dict) or "identity" not in saved:
+        found = "it is of an older version, or of another program"
+        raise CannotStart(f"{path} does not say what it was trained with: {found}; {REMEDY}")
+    return saved
+
+
+def facts(name: str, value: object) -> dict[str, str]:
+    """What tells a value from others, each fact with its name: of a dataset the kind, length and
+    fields, of tensors and long texts a hash, of an object of another kind that kind."""
+    if isinstance(value, Dataset):
+        fields = getattr(value, "facts", vars(value))
+        value = {"kind": type(value).__name__, "clips": len(value)} | fields
+    if isinstance(value, dict):
+        inside = (facts(f"{name}.{inner}", value[inner]) for inner in value)
+        return {inner: fact for found in inside for inner, fact in found.items()}
+    if isinstance(value, list | tuple | range):
+        text = " ".join(str(fact) for inner in value for fact in facts("", inner).values())
+    elif isinstance(value, Tensor):
+        flat = value.detach().cpu().flatten().contiguous().view(torch.uint8)
+        text = f"{tuple(value.shape)} {hashlib.sha256(flat.numpy()).hexdigest()[:12]}"
+    else:
+        known = isinstance(value, str | int | float | Path | Item | None)
+        text = str(value) if known else type(value).__name__
+    return {name: text if len(text) < 60 else hashlib.sha256(text.encode()).hexdigest()[:12]}

@@ -5,26 +5,45 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run depends on, besides its clips."""
+    """How to train; ValueError for a value that makes no sense, naming it."""
 
     epochs: int = 5
     batch: int = 16  # clips of one update, over all processes
-    accumulate: int = 1  # ... which go through the network in so many parts, to save memory
-    lr: float = 1e-3  # the highest: it rises for `warmup` of the run, then falls as a cosine
-    warmup: float = 0.2
-    optimizer: str = "adamw"  # or "sgd", with momentum 0.9
+    accumulate: int = 1  # parts in which these go through the network, to save memory
+    lr: float = 1e-3  # the highest rate: it rises during the warm-up, then falls as a cosine
+    warmup: float = 0.2  # share of the run
+    optimizer: str = "adamw"  # or sgd, with momentum 0.9
     weight_decay: float = 0.02
     label_smoothing: float = 0.1
     whole: bool = False  # train every stage, not only the upper ones
     frozen_norms: bool = False  # keep ImageNet's batch statistics: for very small parts
     reverse: bool = True  # a clip played backwards is one more example, of the opposite class
-    frames: int = 16  # 1: the single-frame baseline
+    frames: int = 16  # of a clip: all 16, or 1 for the single-frame baseline
     bfloat16: bool = True  # where that is faster; the weights stay float32
     channels_last: bool = True
     compile: bool = False
     recompute: bool = False  # a block's activations, instead of keeping them: slower, less memory
-    workers: int = 2
+    workers: int = 2  # processes that read clips
     seed: int = 0
+
+    def __post_init__(self):
+        rules = {
+            "at least 1": (lambda value: value >= 1, ("epochs", "batch", "accumulate")),
+            "at least 0": (lambda value: value >= 0, ("weight_decay", "workers", "seed")),
+            "from 0 to 1": (lambda value: 0 <= value <= 1, ("warmup", "label_smoothing")),
+            "more than 0": (lambda value: value > 0, ("lr",)),
+            "16 or 1": (lambda value: value in (16, 1), ("frames",)),
+            "adamw or sgd": (lambda value: value in ("adamw", "sgd"), ("optimizer",)),
+        }
+        for rule, (fits, names) in rules.items():
+            for name in names:
+                if not fits(value := getattr(self, name)):
+                    raise ValueError(f"{name}={value}: must be {rule}")
+
+    def of_the_result(self) -> dict:
+        """Those that the result depends on: speed and memory may change when a run goes on."""
+        free = ("workers", "compile", "recompute", "channels_last")
+        return {name: value for name, value in asdict(self).items() if name not in free}
 
 
 RECIPES = {
@@ -34,10 +53,3 @@ RECIPES = {
         reverse=False, compile=True, workers=8,
     ),
 }  # fmt: skip
-STARTS = {"scratch": (False, "centre"), "mean": (True, "mean"), "centre": (True, "centre")}
-
-
-def comparable(settings: Settings) -> dict:
-    """What must be the same for a run to go on: how fast it is computed may change."""
-    free = ("workers", "compile", "recompute", "channels_last")
-    return {name: value for name, value in asdict(settings).items() if name not in free}
