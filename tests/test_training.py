@@ -166,6 +166,7 @@ def in_memory(labels, shape=(8, 112, 6, 2, 2)):
     (dict(options=dict(start="mean")), dict(options=dict(start="scratch")), "start=mean"),
     (dict(clips=Shown("a", [1])), dict(clips=Shown("b", [1])), "training.text=a"),
     (dict(clips=Shown("a", [1])), dict(clips=Shown("a", [2])), "training.numbers=1"),
+    (dict(clips=Shown("a", np.arange(2))), dict(clips=Shown("a", np.ones(2))), "training.numbers="),
     (dict(clips=in_memory([0, 1] * 4)), dict(clips=in_memory([1, 0] * 4)), "training.labels="),
     (dict(clips=in_memory([0, 1] * 4)), dict(clips=in_memory([0, 1] * 4, (8, 112, 5, 2, 2))),
      "training.shape=8 112 6 2 2, this run asks for training.shape=8 112 5 2 2"),
@@ -591,6 +592,13 @@ def test_only_what_is_found_before_the_training_is_one_line(tmp_path, small, cap
     said = capsys.readouterr().err
     assert stop.value.code == 2 and "last.pt is cut off, or no checkpoint" in said
     assert said.count("\n") == 1
+
+    (tmp_path / "file").touch()
+    for option in "--folder", "--weights":
+        with pytest.raises(SystemExit) as stop:
+            small(*common, option, tmp_path / "file" / "w.safetensors")
+        said = capsys.readouterr().err
+        assert stop.value.code == 2 and str(tmp_path / "file") in said and said.count("\n") == 1
 
     def broken(*given):
         raise ValueError("in the middle of the day")

@@ -45,13 +45,17 @@ def run(args: argparse.Namespace, settings: Settings, device: torch.device) -> N
     profile = networks.PROFILES[args.profile]
     imagenet, init = INITIAL[args.start or profile.init]
     profile = replace(profile, init=init)
+    folder = args.folder or Path("runs") / args.profile
+    ships = args.profile == "default" and args.data is None
+    weights = args.weights or (networks.WEIGHTS if ships else folder / "weights.safetensors")
     torch.manual_seed(settings.seed)  # the new head is the same in every process
     try:
+        for needed in (folder, weights.parent):
+            needed.mkdir(parents=True, exist_ok=True)
         training, validation, last, classes, options = clips_for(args, profile.size, settings)
         network = networks.build(profile, classes, imagenet=imagenet).to(device)
     except (OSError, ValueError, RuntimeError) as error:
         raise CannotStart(error) from error
-    folder = args.folder or Path("runs") / args.profile
     epochs, finish = train(network, training, validation, settings, folder, options=options), []
     if last:  # with maps as fine as those that are explained: slow, so only for a few clips
         network = networks.at_stride(network, 16)
@@ -59,8 +63,6 @@ def run(args: argparse.Namespace, settings: Settings, device: torch.device) -> N
         finish = train(network, last, validation, once, folder / "finish", options=options)
     if distributed.rank() > 0:
         return
-    ships = args.profile == "default" and args.data is None
-    weights = args.weights or (networks.WEIGHTS if ships else folder / "weights.safetensors")
     networks.save(network, weights)
     record = dict(
         command=shlex.join(["python", "-m", "lib.training", *sys.argv[1:]]),

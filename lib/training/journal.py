@@ -11,6 +11,7 @@ import json
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -114,18 +115,19 @@ def read_checkpoint(path: Path) -> dict:
 
 def facts(name: str, value: object) -> dict[str, str]:
     """What tells a value from others, each fact with its name: of a dataset the kind, length and
-    fields, of tensors and long texts a hash, of an object of another kind that kind."""
+    fields, of tensors, arrays and long texts a hash, of an object of another kind that kind."""
     if isinstance(value, Dataset):
         fields = getattr(value, "facts", vars(value))
         value = {"kind": type(value).__name__, "clips": len(value)} | fields
     if isinstance(value, dict):
         inside = (facts(f"{name}.{inner}", value[inner]) for inner in value)
         return {inner: fact for found in inside for inner, fact in found.items()}
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().flatten().contiguous().view(torch.uint8).numpy()
     if isinstance(value, list | tuple | range):
         text = " ".join(str(fact) for inner in value for fact in facts("", inner).values())
-    elif isinstance(value, Tensor):
-        flat = value.detach().cpu().flatten().contiguous().view(torch.uint8)
-        text = f"{tuple(value.shape)} {hashlib.sha256(flat.numpy()).hexdigest()[:12]}"
+    elif isinstance(value, np.ndarray) and value.dtype != object:
+        text = hashlib.sha256(value.tobytes()).hexdigest()
     else:
         known = isinstance(value, str | int | float | Path | Item | None)
         text = str(value) if known else type(value).__name__
