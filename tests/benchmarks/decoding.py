@@ -71,8 +71,8 @@ def opencv(path: Path) -> np.ndarray:
 
 
 READERS: dict[str, Callable[[Path], np.ndarray]] = {
-    "lib.video": ours,
-    "lib.video, cached": cached,
+    "lib.data": ours,
+    "lib.data, cached": cached,
     "torchcodec": torchcodec,
     "OpenCV": opencv,
 }
