@@ -529,7 +529,7 @@ def test_the_command_trains_on_a_dataset(tmp_path, small, capsys):
     other = miniature_like(tmp_path / "other", 7)
     for options, named in {
         (): "start=scratch",  # without --start: centre
-        ("--start", "mean"): "start=scratch, network.profile=",
+        ("--start", "mean"): "start=mean; network.profile=",
         ("--start", "scratch", "--resplit", 1): "resplit=None",
         ("--start", "scratch", "--smallest", 0.5): "training.smallest=0.8",
         ("--start", "scratch", "--no-mirror"): "training.mirror=True",

@@ -103,10 +103,8 @@ def seeded(*numbers: int) -> torch.Generator:
 
 
 def updates(clips: int, settings: Settings, epoch: int) -> Plan:
-    """The clips of each update of an epoch, in an order that is new every time.
-
-    The last update may be smaller; it is filled up from the first one, as far as is needed for all
-    processes and parts to have equally many.
+    """The clips of each update of an epoch, in a new order every time. The last update may have
+    fewer; from the first it gets as many more as all processes and parts need to have equally many.
     """
     order = torch.randperm(clips, generator=seeded(settings.seed, epoch)).tolist()
     plan = [order[i : i + settings.batch] for i in range(0, clips, settings.batch)]

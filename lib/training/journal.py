@@ -1,4 +1,4 @@
-"""What a run depends on, and what it leaves in its folder: checkpoints, a log, curves.
+"""What a run depends on, and what it leaves in its folder:
 
 last.pt            to go on from, written every so many updates, whole or not at all
 best.safetensors   the weights of the best epoch, for `lib.model.load`
@@ -28,11 +28,8 @@ class CannotStart(ValueError):
 
 
 class Journal:
-    """The folder of a run; with None, nothing is written. Of several processes the first writes.
-
-    `identity`: what the result depends on; `made_with`: what else a record should tell; `state`:
-    what training changes, things with a `state_dict`.
-    """
+    """The folder of a run, or None. Of several processes the first writes: what the result depends
+    on (`identity`), what else a record should tell, and the `state` that training changes."""
 
     def __init__(self, folder: Path | str | None, identity: dict, made_with: dict, state: dict):
         self.folder, self.identity = folder and Path(folder), identity
@@ -51,14 +48,14 @@ class Journal:
         if not self.folder or not (path := self.folder / "last.pt").is_file():
             return 0, 0, [0.0] * 4
         saved = read_checkpoint(path)
-        names = self.identity | saved["identity"]
-        differ = [n for n in names if self.identity.get(n) != saved["identity"].get(n)][:3]
+        then, now = saved["identity"], self.identity
+        differ = [
+            f"{name}={then.get(name)}, this run asks for {name}={now.get(name)}"
+            for name in now | then
+            if now.get(name) != then.get(name)
+        ]
         if differ:
-            then, now = (
-                ", ".join(f"{name}={identity.get(name)}" for name in differ)
-                for identity in (saved["identity"], self.identity)
-            )
-            raise CannotStart(f"{path} was trained with {then}, this run asks for {now}; {REMEDY}")
+            raise CannotStart(f"{path} was trained with {'; '.join(differ[:3])}; {REMEDY}")
         for name, part in self.state.items():
             part.load_state_dict(saved[name])
         self.lines = saved["lines"]
