@@ -191,7 +191,7 @@ def test_explain_agrees_with_captum_on_an_inflated_network():
 def test_explain_agrees_with_captum_on_the_network_that_ships(layer):
     network = networks.load()
     drawn = miniature.draw("test", 3, seed=2, times=np.arange(16) / 4)
-    k = drawn.class_index
+    k = miniature.CLASSES.index(drawn.label)
     result = explain(network, drawn.frames, k, layer, "gradcam")
     reference = LayerGradCam(network, network.get_submodule(layer))
     inputs = network.preprocess(drawn.frames)
@@ -253,7 +253,7 @@ def stretched(x: Tensor, tiny: float) -> Tensor:
 
 def test_grad_cam_library_resizes_with_the_corners_on_the_corners(case):
     """A cubic spline from corner to corner, overshooting, then each map from its 0 to its 1. Cells
-    are centred half a cell within, or where strides and padding put them: `lib.geometry`."""
+    are centred half a cell within, or where strides and padding put them: `lib.explain.receptive_field`."""
     layer = case.layers[0]
     theirs = by_grad_cam(case, layer, "GradCAM", signed=False)
     maps, size = ours(case, layer).relu(), case.inputs.shape[2:]

@@ -1,9 +1,10 @@
 """Maps against numbers worked out by hand, and against their own sums."""
 
+import copy
+import pickle
 import re
 import subprocess
 import sys
-import types
 from dataclasses import replace
 
 import numpy as np
@@ -11,11 +12,19 @@ import pytest
 import torch
 from small import NAMES, Small, same, state
 from torch import nn
+from torch.utils.checkpoint import checkpoint
+from torchvision.models.resnet import BasicBlock, ResNet
 
-from lib.data.video import Clip, write_video
-from lib.explain.clip import explain, main
-from lib.explain.explanation import ExplainError, Explanation, load, overlay
-from lib.explain.maps import activations_and_logits
+from lib.data.video import Clip
+from lib.data.write import write_video
+from lib.explain import __main__ as command
+from lib.explain.__main__ import main
+from lib.explain.clip import explain
+from lib.explain.explanation import ExplainError, Explanation
+from lib.explain.maps import activations_and_logits, class_maps
+from lib.explain.overlay import overlay
+from lib.model import WEIGHTS, inflate
+from lib.viewer import html
 
 # --- numbers --------------------------------------------------------------------------------------
 
@@ -55,23 +64,38 @@ def test_the_difference_of_two_classes_adds_up_to_the_lead(network, frames):
 
 
 def test_saved_numbers_come_back(network, frames, tmp_path):
-    result = explain(network, frames, label=1, mask=np.ones(frames.shape[:3], bool))
+    clip = Clip(frames, np.arange(5) / 4, NAMES[1], np.ones(frames.shape[:3], bool))
+    result = explain(network, clip)
     result.save(tmp_path / "x.npz")
-    again = load(tmp_path / "x.npz")
+    again = Explanation.load(tmp_path / "x.npz")
     assert repr(again) == repr(result) and again.mapped == result.mapped and again.label == 1
     for name in ("frames", "times", "logits", "bias", "maps", "mask"):
         np.testing.assert_array_equal(getattr(again, name), getattr(result, name))
     np.testing.assert_array_equal(again.cells[1], result.cells[1])
-    assert again.footprint == result.footprint
+    assert again.footprint == result.footprint and again.geometry_note == ""
     assert result.footprint.size == (5, 7, 7)  # two kernels of 3 frames; 3 + 2 * 2 pixels
     replace(result, footprint=None).save(tmp_path / "old.npz")  # as those before there was one
-    assert load(tmp_path / "old.npz").footprint is None
+    assert Explanation.load(tmp_path / "old.npz").footprint is None
     earlier = explain(network, frames, layer="relu1", method="gradcam")
     earlier.save(tmp_path / "y.npz")
-    assert load(tmp_path / "y.npz").bias is None
+    assert Explanation.load(tmp_path / "y.npz").bias is None
     (tmp_path / "z.npz").write_bytes(b"no zip")
     with pytest.raises(ExplainError, match="z.npz"):
-        load(tmp_path / "z.npz")
+        Explanation.load(tmp_path / "z.npz")
+
+
+@pytest.mark.parametrize("read_before", [False, True])
+def test_copies_know_their_cells(network, frames, read_before):
+    expected = explain(network, frames).cells
+    result = explain(network, frames)
+    if read_before:
+        assert result.footprint
+    other = replace(result, maps=-result.maps)
+    np.testing.assert_array_equal(other.maps, -result.maps)
+    for again in (result, other, pickle.loads(pickle.dumps(result)), copy.deepcopy(result)):
+        np.testing.assert_array_equal(again.cells, expected)
+        assert again.footprint == result.footprint and again.geometry_note == ""
+    assert replace(result, cells=((0.5,), (0.5,))).cells == ((0.5,), (0.5,))
 
 
 def test_the_footprint_of_occlusion_is_its_window(network, frames):
@@ -135,6 +159,113 @@ def test_fewer_steps_than_frames_keep_their_sum(frames):
     np.testing.assert_allclose(result.maps.sum((1, 2, 3)) + result.bias, result.logits, atol=1e-4)
 
 
+# --- numbers that are not finite ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gain", [1e-3, 1.0, 200.0, 3e4])
+def test_small_and_large_gradients_in_float16(network, frames, gain):
+    """Gradients of 3e4 times 1024 are infinite in float16, and those of 1e-7 are 0."""
+    network.classifier.weight.data *= gain
+    full = explain(network, frames, layer="relu1", method="gradcam")
+    half = explain(network.half(), frames, layer="relu1", method="gradcam")
+    assert np.abs(half.maps - full.maps).max() < 0.05 * np.abs(full.maps).max()
+
+
+def test_what_is_not_finite_is_an_error_that_says_where(network, frames):
+    network.bn1.weight.data[0] = np.inf
+    for options in ({}, {"layer": "relu1", "method": "gradcam"}, {"method": "occlusion"}):
+        with pytest.raises(ExplainError, match="first that is not finite is layer 'bn1'"):
+            explain(network, frames, **options)
+    network.bn1.weight.data[0] = 1
+    with pytest.raises(ExplainError, match="first that is not finite is the input"):
+        explain(network, frames, preprocess=lambda frames: network.preprocess(frames) / 0)
+
+
+def test_a_gradient_that_is_not_finite_names_layer_and_class(frames):
+    class Root(Small):
+        def forward(self, x):
+            return (
+                super().forward(x) * 0
+                + (self.relu1(self.conv1(x)) * 0).sum((2, 3, 4))[:, :3].sqrt()
+            )
+
+    with pytest.raises(ExplainError, match=r"gradient at layer 'conv1' is not finite.* \[1\]"):
+        explain(Root(), frames, 1, "conv1", "gradcam")
+
+
+def test_no_explanation_holds_what_is_not_finite(network, frames):
+    result = explain(network, frames)
+    maps = result.maps.copy()
+    maps[1, 0, 0, 0] = np.nan
+    with pytest.raises(
+        ExplainError, match=re.escape(f"map of {NAMES[1]!r} by 'cam' at layer 'relu2'")
+    ):
+        replace(result, maps=maps)
+    with pytest.raises(ExplainError, match="logit"):
+        replace(result, logits=result.logits * np.inf)
+
+
+# --- what is not as it seems ----------------------------------------------------------------------
+
+
+def test_a_network_that_ends_in_a_softmax_says_so(network, frames):
+    plain = explain(network, frames)
+    options = dict(preprocess=network.preprocess, class_names=NAMES, method="gradcam")
+    ended = explain(nn.Sequential(network, nn.Softmax(1)), frames, **options)
+    assert "softmax" in ended.geometry_note and "softmax" in html(ended)
+    np.testing.assert_allclose(ended.probabilities, plain.probabilities, atol=1e-5)  # not twice
+    p, every = plain.probabilities, plain.maps
+    expected = p[:, None, None, None] * (every - np.tensordot(p, every, 1))
+    np.testing.assert_allclose(ended.maps, expected, atol=1e-6)
+    assert ended.bias is None and plain.geometry_note == ""
+
+
+def resized(frames, size):
+    x = Small.preprocess(frames)
+    return nn.functional.interpolate(x, (len(frames), *size), mode="trilinear")
+
+
+CROPS = {  # what preprocess does, and the begin and end of what is left of height and width
+    "resized": (lambda frames: resized(frames, (48, 80)), (0, 1), (0, 1)),
+    "upside down numbers": (lambda frames: -Small.preprocess(frames), (0, 1), (0, 1)),
+    "by its own mean": (
+        lambda frames: (lambda x: (x - x.mean()) / x.std())(Small.preprocess(frames)), (0, 1), (0, 1)
+    ),
+    "centre": (lambda frames: Small.preprocess(frames[:, 4:60, 4:60]), (1 / 16, 15 / 16), (1 / 16, 15 / 16)),
+    "a film's": (
+        lambda frames: resized(frames, (80, 106))[..., 5:75, 18:88], (1 / 16, 15 / 16), (18 / 106, 88 / 106)
+    ),
+    "a corner": (lambda frames: Small.preprocess(frames[:, :56, 8:]), (0, 7 / 8), (1 / 8, 1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CROPS)
+def test_cells_stand_where_preprocess_took_them_from(network, name):
+    preprocess, *parts = CROPS[name]
+    frames = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    size = preprocess(frames).shape[3:]
+    found = explain(network, frames, preprocess=preprocess)
+    for centres, n, (begin, end) in zip(found.cells, size, parts):
+        inside = explain(network, np.zeros((4, n, n, 3), np.uint8)).cells[0]
+        np.testing.assert_allclose(centres, begin + (end - begin) * inside, atol=0.012)
+    cropped = parts != [(0, 1), (0, 1)]
+    assert cropped == ("preprocess crops" in found.geometry_note)
+    whole = [n / (end - begin) for n, (begin, end) in zip(size, parts)]
+    np.testing.assert_allclose(found.footprint.shape, (4, *whole), atol=2)
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_a_preprocess_that_mirrors_is_refused(network, frames, axis):
+    with pytest.raises(ExplainError, match="mirrors"):
+        explain(network, frames, preprocess=lambda f: network.preprocess(np.flip(f, axis)))
+
+
+def test_a_preprocess_that_cannot_be_followed_says_so(network, frames):
+    """Differences of frames: what stands still is not seen."""
+    found = explain(network, frames, preprocess=lambda f: network.preprocess(f).diff(dim=2))
+    assert "preprocess" in found.geometry_note
+
+
 # --- leaving the network alone --------------------------------------------------------------------
 
 
@@ -146,6 +277,42 @@ def test_hooks_gone_and_modes_restored(network, frames, method):
     before = state(network)
     explain(network, frames, method=method)
     assert same(before, state(network))
+
+
+class Recomputed(nn.Module):
+    """A block that is computed again for its gradient."""
+
+    def __init__(self, block, reentrant):
+        super().__init__()
+        self.block, self.reentrant = block, reentrant
+
+    def forward(self, x):
+        return checkpoint(self.block, x, use_reentrant=self.reentrant)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("layer", ["bn1", "conv1", "layer4.0.bn2"])
+def test_recomputation_changes_no_map(layer, reentrant):
+    torch.manual_seed(0)
+    plain = inflate(ResNet(BasicBlock, [1, 1, 1, 1], num_classes=3))
+    for module in plain.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.5, 2)
+    recomputed = copy.deepcopy(plain).train()
+    for stage in (recomputed.layer1, recomputed.layer2, recomputed.layer3, recomputed.layer4):
+        stage[0] = Recomputed(stage[0], reentrant)
+    before = state(recomputed)
+    inputs = torch.randn(1, 3, 3, 64, 64)
+    inside = layer.replace("layer4.0.", "layer4.0.block.")
+    expected, _ = class_maps(plain.eval(), inputs, [0, 1, 2], layer, "gradcam")
+    if inside != layer and reentrant:
+        with pytest.raises(ExplainError, match="use_reentrant"):
+            class_maps(recomputed, inputs, [0, 1, 2], inside, "gradcam")
+    else:
+        found, _ = class_maps(recomputed, inputs, [0, 1, 2], inside, "gradcam")
+        torch.testing.assert_close(found, expected)
+    assert same(before, state(recomputed))
 
 
 @pytest.mark.parametrize("method", ["cam", "gradcam"])
@@ -209,13 +376,15 @@ def test_nothing_below_the_layer_is_differentiated(network, frames):
 
 def test_clip_array_and_viewing_size(network):
     frames = np.random.default_rng(0).integers(0, 256, (4, 40, 60, 3), dtype=np.uint8)
-    clip = Clip(frames, np.array([1.0, 1.25, 1.5, 1.5]))
     mask = np.zeros((4, 40, 60), bool)
     mask[:, :, 30:] = True
-    result = explain(network, clip, label=NAMES[2], mask=mask, size=20)
+    clip = Clip(frames, np.array([1.0, 1.25, 1.5, 1.5]), NAMES[2], mask)
+    result = explain(network, clip, size=20)
     assert result.frames.shape == (4, 20, 20, 3)
     assert result.times.tolist() == [1.0, 1.25, 1.5, 1.5]
     assert result.label == 2
+    clip.label = "a class of another network"
+    assert explain(network, clip).label is None
     assert result.mask.shape == (4, 20, 20) and result.mask[:, :, 11:].all()
     assert not result.mask[:, :, :9].any()
     kept = explain(network, frames)  # smaller than the viewing size: only cropped
@@ -229,6 +398,18 @@ def test_classes_by_name_and_index(network, frames):
     np.testing.assert_array_equal(result.map(2), explain(network, frames, 2).maps[0])
     with pytest.raises(ExplainError, match=r"classes="):
         result.map(1)
+    k = int(result.logits.argmax())
+    for one in (np.argmax(result.logits), np.array(k), torch.tensor(k), np.uint8(k)):
+        assert explain(network, frames, one).mapped == [k]
+    for some in ({k}, np.array([k]), torch.tensor([k]), (c for c in [k])):
+        assert explain(network, frames, some).mapped == [k]
+    for wrong in (True, np.True_, torch.tensor(True), 1.0, np.float32(1), np.array(1.0), [0.5]):
+        with pytest.raises(ExplainError, match="a whole number"):
+            explain(network, frames, wrong)
+    network.classes = ["twice", "once", "twice"]
+    assert explain(network, frames, "once").mapped == [1]
+    with pytest.raises(ExplainError, match="2 classes have this name"):
+        explain(network, frames, "twice")
 
 
 def test_foreign_network(frames):
@@ -259,7 +440,7 @@ def test_errors_name_the_remedy(network, frames):
     with pytest.raises(ExplainError, match="uint8"):
         explain(network, frames / 255.0)
     with pytest.raises(ExplainError, match="mask"):
-        explain(network, frames, mask=np.zeros((1, 2, 3), bool))
+        explain(network, Clip(frames, np.arange(5) / 4, mask=np.zeros((1, 2, 3), bool)))
     with pytest.raises(ExplainError, match="at least one"):
         explain(network, frames, [])
 
@@ -344,9 +525,7 @@ def test_save_page(tmp_path, network, frames):
 @pytest.fixture
 def shipped(monkeypatch, network):
     """Stands in for the trained network."""
-    module = types.ModuleType("lib.model.networks")
-    module.load = lambda: network
-    monkeypatch.setitem(sys.modules, "lib.model.networks", module)
+    monkeypatch.setattr(command, "load", lambda: network)
 
 
 @pytest.fixture
@@ -365,9 +544,7 @@ def test_command_prints_the_top_two(shipped, video, capsys):
 
 def test_command_takes_other_weights(shipped, video, network, monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr(
-        sys.modules["lib.model.networks"], "load", lambda path: asked.append(path) or network
-    )
+    monkeypatch.setattr(command, "load", lambda path: asked.append(path) or network)
     assert main([str(video), "--weights", "best.safetensors"]) == 0
     assert asked == ["best.safetensors"]
 
@@ -403,6 +580,18 @@ def test_command_writes(shipped, video, capsys, suffix):
 def test_command_reports_what_is_wrong(shipped, video, capsys, arguments, message):
     assert main([str(video), *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no weights at all", "cut"])
+def test_command_refuses_weights_of_something_else(video, capsys, content):
+    weights = video.with_name("other.safetensors")
+    if content == "cut":
+        content = WEIGHTS.read_bytes()[:5000]
+    if content is not None:
+        weights.write_bytes(content)
+    assert main([str(video), "--weights", str(weights)]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and str(weights) in message and message.count("\n") == 1
 
 
 def test_command_refuses_a_negative_start(video, capsys):

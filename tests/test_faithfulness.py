@@ -1,4 +1,4 @@
-"""Marks worked out by hand, controls whose marks are known, and a run that goes on."""
+"""Curves and tables worked out by hand, and a run that goes on."""
 
 import json
 import sys
@@ -9,68 +9,8 @@ import torch
 from torch import nn
 
 from book.experiments import faithfulness, sanity
-from book.experiments.faithfulness import (
-    blurred,
-    controls,
-    curves,
-    descending,
-    frozen,
-    logged,
-    marks,
-    mean,
-    pointing,
-    relevance_mass,
-    relevance_rank,
-    table,
-)
-from lib import miniature
-
-MASK = np.array([[[True, True], [False, False]]])  # one frame of 2x2
-
-
-def test_pointing_by_hand():
-    assert pointing(np.array([[[1.0, 3.0], [2.0, 0.0]]]), MASK) == 1
-    assert pointing(np.array([[[1.0, 3.0], [4.0, 0.0]]]), MASK) == 0
-    assert pointing(np.array([[[3.0, 3.0], [3.0, 0.0]]]), MASK) == pytest.approx(2 / 3)
-
-
-def test_mass_and_rank_by_hand():
-    heat = np.array([[[1.0, -5.0], [2.0, 1.0]]])
-    assert relevance_mass(heat, MASK) == 0.25  # 1 of 1 + 2 + 1; what is negative has no mass
-    # the two greatest: 2 outside, and one of two equal 1s, of which one lies inside
-    assert relevance_rank(heat, MASK) == 0.25
-    assert relevance_mass(-np.abs(heat), MASK) == 0.5  # nothing positive: spread evenly
-
-
-@pytest.fixture(scope="module")
-def drawn():
-    index = miniature.CLASSES.index("Dropping [something]")
-    clip = miniature.draw("test", 0, 3, np.arange(16) / 4, 64, class_index=index)
-    assert not clip.camera_moves
-    return clip
-
-
-def test_controls_get_the_marks_they_should(drawn):
-    maps = controls(drawn)
-    found = {name: marks(heat, drawn) for name, heat in maps.items()}
-    mask = drawn.truth.mask
-    start, end = drawn.action
-    acting = ((drawn.times >= start) & (drawn.times <= end)).mean()
-    # one value everywhere is right as often as the truth is large
-    for measure in ("pointing", "mass", "rank"):
-        assert found["constant"][measure] == pytest.approx(mask.mean())
-    assert found["constant"]["time"] == acting
-    assert found["oracle"]["pointing"] == 1 and found["oracle"]["rank"] > 0.7
-    exact = marks(mask.astype(float), drawn)
-    assert exact["pointing"] == exact["mass"] == exact["rank"] == 1
-    assert all(heat.shape == mask.shape for heat in maps.values())
-
-
-def test_no_marks_where_everything_is_truth(drawn):
-    index = miniature.CLASSES.index("Turning the camera left while filming [something]")
-    clip = miniature.draw("test", 0, 3, np.arange(16) / 4, 64, class_index=index)
-    found = marks(np.ones(clip.frames.shape[:3]), clip)
-    assert not found.keys() & {"pointing", "mass", "rank"}
+from book.experiments.faithfulness import blurred, curves, descending, frozen
+from book.experiments.rows import Rows, mean, table
 
 
 def test_descending_counts_from_the_greatest():
@@ -80,7 +20,7 @@ def test_descending_counts_from_the_greatest():
     assert sorted(ties.ravel()) == [i / 16 for i in range(16)]
 
 
-def test_baselines(drawn):
+def test_baselines():
     inputs = torch.randn(2, 3, 4, 24, 24)
     still = frozen(inputs)
     assert torch.equal(still[:, :, 0], inputs[:, :, 2]) and torch.equal(
@@ -117,7 +57,7 @@ def test_curves_tell_a_right_map_from_a_wrong_one():
     assert good["deletion, blurred"] < bad["deletion, blurred"]
 
 
-def test_curve_area_by_hand():
+def test_curve_area_by_hand(monkeypatch):
     class Share(Corner):  # probability of class 0 is the share of ones
         def forward(self, x):
             p = x.mean((1, 2, 3, 4)).clamp(1e-6, 1 - 1e-6)
@@ -125,11 +65,9 @@ def test_curve_area_by_hand():
 
     inputs = torch.ones(1, 3, 1, 24, 24)
     heat = np.arange(576.0).reshape(1, 24, 24)
-    faithfulness.BASELINES["black"] = torch.zeros_like
-    try:
-        areas = curves(Share(), inputs, 0, {"ramp": heat}, shares=(0.25, 0.5))["ramp"]
-    finally:
-        del faithfulness.BASELINES["black"]
+    monkeypatch.setattr(faithfulness, "BASELINES", {"black": torch.zeros_like})
+    monkeypatch.setattr(faithfulness, "SHARES", (0.25, 0.5))
+    areas = curves(Share(), inputs, 0, {"ramp": heat})["ramp"]
     assert areas["insertion, black"] == pytest.approx(0.5, abs=1e-4)  # a straight line
     assert areas["deletion, black"] == pytest.approx(0.5, abs=1e-4)
 
@@ -166,13 +104,22 @@ def test_a_stopped_part_goes_on(tmp_path):
 
     file = tmp_path / "part.jsonl"
     with pytest.raises(KeyboardInterrupt):
-        logged(file, dict(seed=1), 4, part)
-    rows = logged(file, dict(seed=1), 4, part)
+        Rows(file, dict(seed=1)).measure(4, part)
+    rows = Rows(file, dict(seed=1)).measure(4, part)
     assert asked == [0, 1, 2, 2, 3]
     assert [row["clip"] for row in rows] == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert len(logged(file, dict(seed=1), 2, part)) == 4  # fewer clips: their rows alone
-    with pytest.raises(ValueError, match="part.jsonl was begun as"):
-        logged(file, dict(seed=2), 4, part)
+    assert len(Rows(file, dict(seed=1)).measure(2, part)) == 4  # fewer clips: their rows alone
+    with pytest.raises(ValueError, match="part.jsonl was begun with"):
+        Rows(file, dict(seed=2))
+
+    whole = file.read_text()
+    file.write_text(whole[:-30])  # killed while it wrote: the last clip is measured again
+    assert Rows(file, dict(seed=1)).measure(4, part) == rows
+    assert asked[5:] == [3] and file.read_text() == whole
+    for text in ("no JSON\n", '{"seed": 1}\n{"clip": 0}\n'):
+        file.write_text(text)
+        with pytest.raises(ValueError, match="part.jsonl does not hold rows"):
+            Rows(file, dict(seed=1))
 
 
 def test_the_command_records_all_parts(monkeypatch, tmp_path, capsys):
@@ -192,8 +139,34 @@ def test_the_command_records_all_parts(monkeypatch, tmp_path, capsys):
     assert figures["weights"]["frame differences"]["classifier"]["mean"] == 1
     assert figures["labels"]["cam"]["alike"]["mean"] == pytest.approx(1)  # the same network here
     assert figures["labels"]["learned"]["val_top1"] == 1
+    assert figures["command"].startswith("python -m book.experiments.faithfulness --clips 2")
+    about = figures["measured_on"]
+    assert (about["clips"], about["checked"], about["costly"], about["seed"]) == (2, 1, 0, 11)
+
+    monkeypatch.setattr(sys, "argv", ["sanity", *command[3:5], *command[7:]])
+    sanity.main()  # its rows are there
+    again = json.loads(record.read_text())
+    assert {part: again["sanity"][part] for part in sanity.PARTS} == {
+        part: figures[part] for part in sanity.PARTS
+    }
+    assert again["marks"] == figures["marks"]
 
     monkeypatch.setattr(sys, "argv", [*command, "--seed", "5"])
     with pytest.raises(SystemExit):
         faithfulness.main()
-    assert "was begun as" in capsys.readouterr().err
+    assert "was begun with" in capsys.readouterr().err
+
+
+def test_the_command_refuses_before_it_runs(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sanity, "on_random_labels", None)  # would fail
+    (tmp_path / "foreign.safetensors").write_bytes(b"no weights")
+    refused = {
+        "foreign.safetensors": ["--weights", str(tmp_path / "foreign.safetensors")],
+        "no such folder": ["--record", str(tmp_path / "nowhere" / "record.json")],
+    }
+    for reason, options in refused.items():
+        monkeypatch.setattr(sys, "argv", ["faithfulness", "--folder", str(tmp_path), *options])
+        with pytest.raises(SystemExit) as stop:
+            faithfulness.main()
+        error = capsys.readouterr().err
+        assert stop.value.code == 2 and reason in error and len(error.splitlines()) == 1

@@ -30,3 +30,18 @@ def test_occlusion_by_hand(frames):
         explain(Corner(), frames, method="occlusion", window=(9, 4, 4))
     with pytest.raises(ExplainError, match="no layer"):
         explain(Corner(), frames, layer="x", method="occlusion")
+
+
+@pytest.mark.parametrize("logits", [(2,), (2, 3, 1), (2, 3, 4, 4)])
+def test_occlusion_refuses_what_the_other_methods_refuse(frames, logits):
+    class Odd(Small):
+        def forward(self, x):
+            return super().forward(x).new_zeros(logits)
+
+    for method in ("cam", "occlusion"):
+        with pytest.raises(ExplainError, match=r"logits \(N, K\) are needed"):
+            explain(Odd(), frames, method=method)
+        with pytest.raises(ExplainError, match="2 class names for 3"):
+            explain(Small(), frames, method=method, class_names=["a", "b"])
+        with pytest.raises(ExplainError, match="there are 3"):
+            explain(Small(), frames, 3, method=method)

@@ -5,8 +5,15 @@ import pytest
 import torch
 
 from book.experiments import sanity
-from book.experiments.faithfulness import by_gradient
-from book.experiments.sanity import alike, backwards, cascade, mirrored, shifted, stages
+from book.experiments.maps import by_gradient
+from book.experiments.sanity import (
+    cascade,
+    mirror_columns,
+    rank_correlation,
+    reverse_time,
+    shift_columns,
+    stages_with_weights,
+)
 from lib import miniature
 from lib.model import networks
 
@@ -18,9 +25,9 @@ def network():
 
 def test_changes_by_hand():
     x = np.arange(2 * 1 * 32).reshape(2, 1, 32)
-    assert mirrored(x)[0, 0, :2].tolist() == [31, 30]
-    assert backwards(x)[0, 0, 0] == 32
-    assert shifted(x)[0, 0, [0, 15, 16, 31]].tolist() == [0, 0, 0, 15]
+    assert mirror_columns(x)[0, 0, :2].tolist() == [31, 30]
+    assert reverse_time(x)[0, 0, 0] == 32
+    assert shift_columns(x)[0, 0, [0, 15, 16, 31]].tolist() == [0, 0, 0, 15]
 
 
 def test_classes_in_a_mirror():
@@ -49,7 +56,7 @@ def test_what_follows_and_what_does_not(network):
 
 
 def test_stages_come_last_first(network):
-    names = stages(network)
+    names = stages_with_weights(network)
     assert names[:3] == ["classifier", "conv_head", "blocks.6"] and names[-1] == "conv_stem"
 
 
@@ -61,7 +68,7 @@ def module_of(parameter):
 def test_cascade_makes_one_stage_after_another_random(network):
     before = {name: p.clone() for name, p in network.named_parameters()}
     copies = dict(cascade(network))
-    assert list(copies) == stages(network)
+    assert list(copies) == stages_with_weights(network)
 
     def changed(other):
         return {
@@ -81,22 +88,24 @@ def test_cascade_makes_one_stage_after_another_random(network):
     assert weight.std().item() == pytest.approx(trained.std().item(), rel=0.02)
 
 
-def test_alike_by_hand():
+def test_rank_correlation_by_hand():
     heat = np.zeros((1, 32, 32))
     heat[0, 8::16, 8::16] = [[1, 2], [3, 4]]
     other = heat.copy()
     other[0, 8::16, 8::16] = [[10, 20], [40, 30]]
-    assert alike(heat, heat) == pytest.approx(1)
-    assert alike(heat, other) == pytest.approx(0.8)  # 1 - 6 * (1 + 1) / (4 * 15)
-    assert alike(heat, np.ones_like(heat)) == 0
+    assert rank_correlation(heat, heat) == pytest.approx(1)
+    assert rank_correlation(heat, other) == pytest.approx(0.8)  # 1 - 6 * (1 + 1) / (4 * 15)
+    assert rank_correlation(heat, np.ones_like(heat)) == 0
 
 
 def test_a_map_of_evidence_changes_with_the_head(network):
     drawn = miniature.draw("test", 2, 11, np.arange(16) / 4, network.preprocess.size)
     inputs = network.preprocess(drawn.frames)
     _, other = next(cascade(network))
-    trained, random = (by_gradient(n, inputs, drawn.class_index) for n in (network, other))
-    assert alike(trained["cam"], random["cam"]) < 0.9
+    trained, random = (
+        by_gradient(n, inputs, network.classes.index(drawn.label)) for n in (network, other)
+    )
+    assert rank_correlation(trained["cam"], random["cam"]) < 0.9
     assert np.allclose(trained["cam"], trained["gradcam"], atol=1e-6)
     assert np.allclose(trained["cam"], trained["hirescam"], atol=1e-6)
 
@@ -108,5 +117,5 @@ def test_random_labels_are_learned_from_where_a_run_stopped(network, monkeypatch
     again, same = sanity.on_random_labels(network, 0, tmp_path)
     assert record == same and record["epoch"] == 1
     assert torch.equal(other.classifier.weight, again.classifier.weight)
-    ((rows),) = sanity.labels(network, [2], 11, other)
+    ((rows),) = sanity.depend_on_labels(network, [2], 11, other)
     assert all(-1 <= row["alike"] <= 1 and 0 <= row["mass"] <= 1 for row in rows)

@@ -1,15 +1,15 @@
-"""Does a map depend on what it claims to explain? Sanity checks that need no truth.
+"""Does a map depend on what it claims to explain? Checks that need no truth.
 
 After Adebayo et al. 2018 (arXiv 1810.03292): a map of a network whose weights, or whose training
 labels, were random should not look like the map of the trained one. And a map should follow where
-the clip goes: mirrored, shifted, played backwards. Run by `python -m lib.faithfulness`.
+the clip goes: mirrored, shifted, played backwards.
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,23 +17,19 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from book.experiments.faithfulness import (
-    YARDSTICK,
-    Heat,
-    Row,
-    by_gradient,
-    controls,
-    drawings,
-    marks,
-)
-from lib.data import labels
-from lib.data.labels import REVERSED
+from book.experiments.maps import Heat, begin, by_gradient, drawings
+from book.experiments.rows import Row, Rows, made_by, refusing, table
+from lib.data.labels import REVERSED, mirror_label
+from lib.data.video import Clip
+from lib.evaluation import add_to_record, controls
+from lib.evaluation.marks import YARDSTICK, marks
 from lib.miniature import Fresh
 from lib.model import networks
-from lib.training import batches
-from lib.training import loop as training
-from lib.training.settings import Settings
+from lib.model.hardware import device_of
+from lib.training import InMemory, Settings, remember, train
+from lib.training.journal import CannotStart
 
+PARTS = ("follow", "weights", "labels")  # of the figures
 SHIFT = 16  # pixels, one cell of the default network
 CLIPS, EPOCHS = 320, 10  # of the training on random labels
 
@@ -43,43 +39,43 @@ Change = Callable[[np.ndarray], np.ndarray]  # of anything (T, H, W, ...)
 # --- does it follow the clip? ---------------------------------------------------------------------
 
 
-def mirrored(x: np.ndarray) -> np.ndarray:
+def mirror_columns(x: np.ndarray) -> np.ndarray:
     return x[:, :, ::-1]
 
 
-def shifted(x: np.ndarray) -> np.ndarray:
+def shift_columns(x: np.ndarray) -> np.ndarray:
     """To the right; the left edge is repeated."""
     widths = [(0, 0), (0, 0), (SHIFT, 0)] + [(0, 0)] * (x.ndim - 3)
     return np.pad(x, widths, mode="edge")[:, :, :-SHIFT]
 
 
-def backwards(x: np.ndarray) -> np.ndarray:
+def reverse_time(x: np.ndarray) -> np.ndarray:
     return x[::-1]
 
 
 #: The change, what it makes of a class, and the columns where both maps say something.
 CHANGES: dict[str, tuple[Change, Callable[[str], str | None], slice]] = {
-    "mirrored": (mirrored, labels.mirrored, slice(None)),
-    "shifted": (shifted, lambda name: name, slice(SHIFT, None)),
-    "backwards": (backwards, REVERSED.get, slice(None)),
+    "mirrored": (mirror_columns, mirror_label, slice(None)),
+    "shifted": (shift_columns, lambda name: name, slice(SHIFT, None)),
+    "backwards": (reverse_time, REVERSED.get, slice(None)),
 }
 
 
 def follow(network: nn.Module, indices: Sequence[int], seed: int) -> Iterator[list[Row]]:
     """Correlation of the changed clip's map with the changed map of the clip, for each change; the
     class is what the clip shows after the change, and where that has no name there is no figure."""
-    for i, drawn, inputs in drawings(network, indices, seed):
-        before = by_gradient(network, inputs, drawn.class_index) | controls(drawn, i)
+    for i, drawn, inputs, true in drawings(network, indices, seed):
+        before = by_gradient(network, inputs, true) | controls(drawn, i)
         rows = {name: dict(clip=i, map=name) for name in before if name != "constant"}
         for name, (change, becomes, columns) in CHANGES.items():
-            cls = becomes(drawn.template)
+            cls = becomes(drawn.label)
             if cls is None:
                 continue
-            frames, roles = np.ascontiguousarray(change(drawn.frames)), change(drawn.roles)
+            frames, mask = (np.ascontiguousarray(change(x)) for x in (drawn.frames, drawn.mask))
             moved = network.preprocess(frames).to(inputs.device)
             after = by_gradient(network, moved, network.classes.index(cls))
-            # The random map is thrown again: it follows nothing.
-            after |= controls(replace(drawn, frames=frames, roles=roles), seed=i + 1_000_000)
+            # With another seed: the random map follows nothing.
+            after |= controls(Clip(frames, drawn.times, cls, mask), seed=i + 1_000_000)
             for key, row in rows.items():
                 pair = [change(before[key])[..., columns], after[key][..., columns]]
                 if all(np.ptp(heat) for heat in pair):
@@ -90,18 +86,18 @@ def follow(network: nn.Module, indices: Sequence[int], seed: int) -> Iterator[li
 # --- does it depend on the weights? ---------------------------------------------------------------
 
 
-def weights(network: nn.Module, indices: Sequence[int], seed: int) -> Iterator[list[Row]]:
+def depend_on_weights(network: nn.Module, indices: Sequence[int], seed: int) -> Iterator[list[Row]]:
     """Rank correlation of each map with the trained network's, as stage after stage, from the last
     down to the first, gets random weights; one measure for each stage."""
     copies = list(cascade(network, seed))
-    for i, drawn, inputs in drawings(network, indices, seed):
-        cls, still = drawn.class_index, {YARDSTICK: controls(drawn)[YARDSTICK]}
-        trained = by_gradient(network, inputs, cls) | still
+    for i, drawn, inputs, cls in drawings(network, indices, seed):
+        same = {YARDSTICK: controls(drawn)[YARDSTICK]}
+        trained = by_gradient(network, inputs, cls) | same
         rows = {name: dict(clip=i, map=name) for name in trained}
-        for stage, other in copies:
-            maps = by_gradient(other, inputs, cls) | still
+        for stage, randomised in copies:
+            maps = by_gradient(randomised, inputs, cls, network) | same
             for name, row in rows.items():
-                row[stage] = alike(trained[name], maps[name])
+                row[stage] = rank_correlation(trained[name], maps[name])
         yield list(rows.values())
 
 
@@ -111,28 +107,28 @@ def cascade(network: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Module]
     Random are the weights of convolutions and linear layers: normal around 0, with the spread that
     the trained ones have, so that the signal neither dies nor explodes.
     """
-    rng, other = torch.Generator().manual_seed(seed), deepcopy(network)
-    for stage in stages(network):
-        other = deepcopy(other)
-        for module in other.get_submodule(stage).modules():
+    rng, randomised = torch.Generator().manual_seed(seed), deepcopy(network)
+    for stage in stages_with_weights(network):
+        randomised = deepcopy(randomised)
+        for module in randomised.get_submodule(stage).modules():
             weight = getattr(module, "weight", None)
             if weight is not None and weight.ndim > 1:
                 noise = torch.randn(weight.shape, generator=rng).to(weight)
                 weight.data = weight.data.std() * noise
-        yield stage, other
+        yield stage, randomised
 
 
-def stages(network: nn.Module) -> list[str]:
+def stages_with_weights(network: nn.Module) -> list[str]:
     """Names of the parts that have weights, the last first; of a sequence, its parts."""
     names = []
     for name, child in network.named_children():
         parts = child.named_children() if isinstance(child, nn.Sequential) else ()
         names += [f"{name}.{part}" for part, _ in parts] or [name]
-    weighty = (n for n in names if any(p.ndim > 1 for p in network.get_submodule(n).parameters()))
-    return list(weighty)[::-1]
+    heavy = (n for n in names if any(p.ndim > 1 for p in network.get_submodule(n).parameters()))
+    return list(heavy)[::-1]
 
 
-def alike(a: Heat, b: Heat) -> float:
+def rank_correlation(a: Heat, b: Heat) -> float:
     """Spearman's rank correlation of two maps (T, H, W), read once in each 16x16 pixels."""
     a, b = (heat[:, 8::16, 8::16].ravel() for heat in (a, b))
     if np.ptp(a) == 0 or np.ptp(b) == 0:
@@ -143,30 +139,60 @@ def alike(a: Heat, b: Heat) -> float:
 # --- does it depend on the labels? ----------------------------------------------------------------
 
 
-def labels(
-    network: nn.Module, indices: Sequence[int], seed: int, other: nn.Module
+def depend_on_labels(
+    network: nn.Module, indices: Sequence[int], seed: int, random: nn.Module
 ) -> Iterator[list[Row]]:
     """Rank correlation of each map with the one of a network that learned random labels, and the
     marks that this network's maps get."""
-    for i, drawn, inputs in drawings(network, indices, seed):
-        trained, astray = (by_gradient(n, inputs, drawn.class_index) for n in (network, other))
-        yield [
-            dict(clip=i, map=name, alike=alike(heat, astray[name]), **marks(astray[name], drawn))
-            for name, heat in trained.items()
-        ]
+    for i, drawn, inputs, cls in drawings(network, indices, seed):
+        rows, other = [], by_gradient(random, inputs, cls, network)
+        for name, heat in by_gradient(network, inputs, cls).items():
+            alike = rank_correlation(heat, other[name])
+            rows.append(dict(clip=i, map=name, alike=alike, **marks(other[name], drawn.truth)))
+        yield rows
 
 
 def on_random_labels(network: nn.Module, seed: int, folder: Path) -> tuple[nn.Module, dict]:
     """A network of the same make that learned `CLIPS` clips with shuffled labels by heart, and its
     last epoch's record. A run that was stopped goes on from `folder`."""
     torch.manual_seed(seed)
-    coarse = networks.build(network.profile, network.classes).to(networks.device_of(network))
+    coarse = networks.build(network.profile, network.classes).to(device_of(network))
     settings = Settings(epochs=EPOCHS, reverse=False, label_smoothing=0.0, weight_decay=0.0)
     clips = Fresh("train", CLIPS, seed, network.preprocess.size)
-    kept = batches.remember(coarse, clips, settings)
-    rng = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(clips), generator=rng)
-    random = torch.cat([y for _, y in kept])[order.to(kept[0][1].device)]
-    shuffled = [(x, y) for (x, _), y in zip(kept, random.split(settings.batch))]
-    log = training.train(coarse, shuffled, shuffled, settings, folder)
-    return networks.at_stride(coarse, 16), log[-1]
+    kept = remember(coarse, clips, settings)
+    order = torch.randperm(CLIPS, generator=torch.Generator().manual_seed(seed))
+    shuffled = InMemory(kept.features, kept.labels[order.to(kept.labels.device)])
+    log = train(coarse, shuffled, shuffled, settings, folder)
+    return networks.at_stride(coarse, network.output_stride), log[-1]
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def figures(network: nn.Module, rows: dict[str, Rows], args: argparse.Namespace) -> dict:
+    """The tables of all parts. CannotStart where another training is in the folder."""
+    random, learned = on_random_labels(network, args.seed, args.folder / "labels")
+    measures = dict(
+        follow=lambda i: follow(network, i, args.seed),
+        weights=lambda i: depend_on_weights(network, i, args.seed),
+        labels=lambda i: depend_on_labels(network, i, args.seed, random),
+    )
+    found = {part: table(rows[part].measure(args.checked, measures[part])) for part in PARTS}
+    return found | dict(labels=dict(learned=learned, **found["labels"]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m book.experiments.sanity",
+        description="See what maps do when weights, labels or the clip are changed: a part of "
+        "`python -m book.experiments.faithfulness`. A stopped run goes on.",
+    )
+    args, network, about, rows = begin(parser, PARTS)
+    with refusing(parser, CannotStart):
+        found = figures(network, rows, args)
+    about = made_by("sanity") | dict(measured_on=about | dict(checked=args.checked))
+    add_to_record(args.record, dict(sanity=about | found))
+
+
+if __name__ == "__main__":
+    main()

@@ -295,6 +295,3 @@ def _picture(stream: VideoStream, to_rgb: VideoReformatter, cut: Callable, frame
     if abs(b) + abs(c) > abs(a) + abs(d):
         picture, a, d = picture.swapaxes(0, 1), c, b
     return cut(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
-
-
-from lib.data.write import write_frames, write_video  # noqa: E402, F401  until all have moved

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 from torch.utils.data import Dataset
 
 from lib.data.labels import CLASS_SETS, class_set
@@ -58,12 +57,12 @@ def main() -> None:
     orders = FRAMES if args.single else ORDERS
     results = evaluate(network, clips, orders, args.workers).over(args.windows)
     figures = figures_of_frames(results) if args.single else figures_of(results)
-    about |= dict(weights=args.weights.name, output_stride=network.output_stride)
-    about |= dict(command=shlex.join(["python", "-m", "lib.evaluation", *sys.argv[1:]]))
+    command = shlex.join(["python", "-m", "lib.evaluation", *sys.argv[1:]])
+    about |= dict(weights=args.weights.name, output_stride=network.output_stride, command=command)
     add_to_record(args.record, {"single_frame" if args.single else args.split: figures | about})
 
 
-def clips_for(args: argparse.Namespace, network: nn.Module) -> tuple[Dataset, dict]:
+def clips_for(args: argparse.Namespace, network: torch.nn.Module) -> tuple[Dataset, dict]:
     """The clips that the command names, and what tells them from others."""
     size, about = network.preprocess.size, dict(split=args.split, classes=args.classes)
     if args.data is None:
@@ -72,8 +71,8 @@ def clips_for(args: argparse.Namespace, network: nn.Module) -> tuple[Dataset, di
         refuse_other_classes(network, CLASSES)
         about |= dict(data="drawn miniature clips", seed=args.seed)
         return Fresh(args.split, args.clips, args.seed, size), about
-    names = class_set(args.classes)
-    data = SomethingSomething(args.data, args.split, names, size=size, resplit=args.resplit)
+    wanted = dict(classes=class_set(args.classes), size=size, resplit=args.resplit)
+    data = SomethingSomething(args.data, args.split, **wanted)
     refuse_other_classes(network, data.classes)
     about |= dict(data=str(args.data), resplit=args.resplit, windows=args.windows)
     return Windows(data, args.windows), about
@@ -93,7 +92,7 @@ def figures_of(results: Results) -> dict:
 
 def figures_of_frames(results: Results) -> dict:
     """The accuracy of a single-frame network: at its best frame, and of its mean prediction."""
-    best = max(results.accuracy(frame) for frame in FRAMES)
+    best = max(map(results.accuracy, FRAMES))
     p = np.mean([results.probabilities(frame) for frame in FRAMES], 0)  # (N, K)
     mean = Results({"forward": p}, results.labels, results.classes).accuracy()
     return dict(clips=len(p), best_frame=round(best, 3), mean_of_frames=round(mean, 3))

@@ -21,9 +21,8 @@ ORDERS = ("forward", "reversed", "shuffled", "still")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Results:
-    """What a network said of N clips. A clip is right if the logit of its class is higher than all
-    others. ValueError for logits that are not finite, naming the clip, and labels of no class.
-    """
+    """What a network said of N clips; right is a clip whose class has a logit above all others.
+    ValueError for logits that are not finite, naming the clip, and for labels of no class."""
 
     logits: dict[str, np.ndarray]  # for each order of the frames, (N, K) float32
     labels: np.ndarray  # (N,) class indices
@@ -77,8 +76,7 @@ class Results:
         """Of the clips named rightly whose class has an opposite: the share that is called the
         opposite when played backwards; NaN where there is no such clip."""
         index = {name: k for k, name in enumerate(self.classes)}
-        opposites = np.array([index.get(REVERSED.get(name), -1) for name in self.classes])
-        opposite = opposites[self.labels]
+        opposite = np.array([index.get(REVERSED.get(self.classes[k]), -1) for k in self.labels])
         asked = (self.rank() == 0) & (opposite >= 0)
         called = self.rank("reversed", opposite) == 0
         return float(called[asked].mean()) if asked.any() else float("nan")
@@ -122,8 +120,8 @@ def evaluate(
     """Logits of every clip in the given orders of its frames; the network is left as it was.
 
     `clips` gives (frames (T, S, S, 3) uint8, class index). An order is one of `ORDERS`, or "frame
-    3", that frame alone. Shuffles are drawn from a fixed seed. Raises ValueError for no clips, for
-    clips of other classes than the network's, and as `Results` does.
+    3", that frame alone. Shuffles are drawn from a fixed seed. ValueError for no clips, for clips
+    of other classes than the network's, and as in `Results`.
     """
     if not len(clips):
         raise ValueError("there are no clips to evaluate")
@@ -133,8 +131,7 @@ def evaluate(
     parts, labels = {order: [] for order in orders}, []
     with evaluation_mode(network), torch.inference_mode():
         lower, upper = lower_and_upper(network)
-        loader = DataLoader(clips, 8, num_workers=workers)
-        for frames, y in tqdm(loader, desc="clips", leave=False, unit="batch"):
+        for frames, y in tqdm(DataLoader(clips, 8, num_workers=workers), "batches", leave=False):
             x = lower(network.preprocess(frames, device))  # (N, C, T, h, w)
             for order in parts:
                 parts[order].append(upper(reorder(x, order, rng)).float().cpu().numpy())

@@ -44,9 +44,8 @@ def marks(heat: np.ndarray, truth) -> dict[str, float]:
     acting = (truth.times >= start) & (truth.times <= end)  # (T,)
     found, mask = {}, truth.mask
     if not truth.camera_moves and mask.any():
-        found["pointing"] = pointing(heat, mask)
-        found["mass"] = relevance_mass(heat, mask)
-        found["rank"] = relevance_rank(heat, mask)
+        found |= dict(pointing=pointing(heat, mask), mass=relevance_mass(heat, mask))
+        found |= dict(rank=relevance_rank(heat, mask))
     if acting.any() and not acting.all():
         found["time"] = pointing(heat.sum((1, 2)), acting)
     return found
@@ -56,8 +55,7 @@ def controls(clip: Clip, seed: int = 0) -> dict[str, np.ndarray]:
     """Maps made without a network: what a method has to beat, and the best that it could be.
 
     A blob in the middle; how much each pixel changes from frame to frame; one value everywhere;
-    random values on 8x8 cells; and the truth, as 8x8 cells can show it. Raises ValueError for a
-    clip without a mask, or whose sides are not multiples of 8.
+    random values on 8x8 cells; and the truth, as 8x8 cells can show it.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -68,15 +66,15 @@ def controls(clip: Clip, seed: int = 0) -> dict[str, np.ndarray]:
     y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in (height, width)), indexing="ij")
     change = np.abs(np.diff(frames, axis=0)).mean(3)  # (T - 1, H, W)
     change = (np.concatenate([change[:1], change]) + np.concatenate([change, change[-1:]])) / 2
-    centres = (np.arange(CELLS) + 0.5) / CELLS
+    cells = ((np.arange(CELLS) + 0.5) / CELLS,) * 2
     moving = clip.mask.reshape(t, CELLS, height // CELLS, CELLS, -1).mean((2, 4))  # (T, 8, 8)
     noise = np.random.default_rng(seed).random((t, CELLS, CELLS))
     return {
         "centre blob": np.tile(np.exp(-2 * (x**2 + y**2)), (t, 1, 1)),
         YARDSTICK: gaussian_filter(change, (0, height / 64, width / 64)),
         "constant": np.ones((t, height, width)),
-        "random": on_pixels(noise, (centres, centres), (height, width)),
-        "oracle": on_pixels(moving, (centres, centres), (height, width)),
+        "random": on_pixels(noise, cells, (height, width)),
+        "oracle": on_pixels(moving, cells, (height, width)),
     }
 
 

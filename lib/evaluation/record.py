@@ -10,12 +10,11 @@ from lib.files import write_text
 def read_record(path: Path | None) -> dict:
     """The figures in a file, none where there is no file yet. To be asked before a long run: an
     OSError or ValueError, naming the file, says why its figures could not be added."""
-    if path is None:
-        return {}
-    if not os.access(path.parent, os.W_OK):
+    if path and not os.access(path.parent, os.W_OK):
         raise OSError(f"{path}: there is no such folder, or it cannot be written; make it")
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+        there = path and path.exists()
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if there else {}
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: not figures in JSON ({error}); name another file") from error
 

@@ -2,3 +2,4 @@
 
 from lib.explain.clip import METHODS, explain
 from lib.explain.explanation import ExplainError, Explanation
+from lib.explain.overlay import on_pixels, overlay

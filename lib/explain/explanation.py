@@ -1,7 +1,6 @@
 """The one object that everything after the network speaks of: a clip with its evidence."""
 
-from __future__ import annotations
-
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -11,15 +10,55 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from lib.data.video import write_video
-from lib.explain.footprint import Footprint
+from lib.data.write import write_video
+from lib.explain.overlay import overlay
+from lib.explain.receptive_field import ReceptiveField
 from lib.files import write_text, write_whole
 
 FPS = 4.0  # of a clip given as an array
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body{{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:2rem auto;padding:0 1rem}}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+{viewer}
+</body>
+</html>
+"""
+
+Class = int | str  # its index or its name
 
 
 class ExplainError(ValueError):
     """What cannot be explained as asked, and what to ask instead."""
+
+
+class Later:
+    """A field that may be given as a function of nothing, which is worked out on first reading."""
+
+    def __init__(self, default=None):
+        self.default = default
+
+    def __set_name__(self, owner, name: str):
+        self.name = name
+
+    def __get__(self, instance, owner):
+        if instance is None:
+            return self.default  # for the dataclass
+        value = instance.__dict__[self.name]
+        if callable(value):
+            value = instance.__dict__[self.name] = value()
+        return value
+
+    def __set__(self, instance, value):
+        instance.__dict__[self.name] = value
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -27,7 +66,9 @@ class Explanation:
     """Maps of the evidence for some classes on every frame of a clip.
 
     A map is signed: what speaks for a class is above 0, what speaks against it below. Where `bias`
-    is given the parts add up: ``map(k).sum() + bias[k]`` is the logit of class k.
+    is given the parts add up: ``map(k).sum() + bias[k]`` is the logit of class k. The last three
+    fields are measured when one of them is first read; the network is kept until then. Raises
+    ExplainError where a logit or a map is not finite.
     """
 
     frames: np.ndarray  # (T, H, W, 3) uint8 RGB, square
@@ -37,12 +78,23 @@ class Explanation:
     bias: np.ndarray | None  # (K,) float32; None where the maps do not add up to the logits
     maps: np.ndarray  # (M, T, h, w) float32, signed
     mapped: list[int]  # class index of each map
-    cells: tuple[np.ndarray, np.ndarray]  # y (h,), x (w,): centres, fractions of the frame
     method: str
     layer: str
     label: int | None = None  # index of the true class
     mask: np.ndarray | None = None  # (T, H, W) bool, where something really moves
-    footprint: Footprint | None = None  # what one cell sees; None where it cannot be measured
+    cells: tuple[np.ndarray, np.ndarray] = Later()  # y (h,), x (w,): centres, shares of the frame
+    footprint: ReceptiveField | None = Later()  # what one cell sees; None if it is not known
+    geometry_note: str = Later("")  # what could not be measured, and what to know of the picture
+
+    def __post_init__(self):
+        finite = np.isfinite(self.maps).all(axis=(1, 2, 3))
+        if not (np.isfinite(self.logits).all() and finite.all()):
+            wrong = [self.classes[k] for k, good in zip(self.mapped, finite) if not good]
+            what = f"the map of {wrong[0]!r} by {self.method!r}" if wrong else "a logit"
+            raise ExplainError(f"{what} at layer {self.layer!r} has numbers that are not finite")
+
+    def __getstate__(self) -> dict:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -52,11 +104,10 @@ class Explanation:
 
     def top(self, k: int = 2) -> list[tuple[str, float]]:
         """The `k` most probable classes, each with its probability."""
-        probabilities = self.probabilities
-        order = np.argsort(-probabilities, kind="stable")[:k]
-        return [(self.classes[i], float(probabilities[i])) for i in order]
+        order = np.argsort(-self.probabilities, kind="stable")[:k]
+        return [(self.classes[i], float(self.probabilities[i])) for i in order]
 
-    def map(self, cls: int | str, versus: int | str | None = None) -> np.ndarray:
+    def map(self, cls: Class, versus: Class | None = None) -> np.ndarray:
         """Signed map (T, h, w) of one class, by name or index.
 
         With `versus`, less the map of that class: what speaks for the one and not the other. Where
@@ -70,66 +121,88 @@ class Explanation:
             raise ExplainError(f"{name!r} has no map here; name it in classes= of explain()")
         return self.maps[self.mapped.index(index)]
 
-    def ledger(self, cls: int | str, versus: int | str | None = None) -> np.ndarray:
+    def ledger(self, cls: Class, versus: Class | None = None) -> np.ndarray:
         """What each frame adds to the logit of one class (T,), or to its lead over another: the
         sums of the signed map."""
         return self.map(cls, versus).sum(axis=(1, 2), dtype=np.float64)
 
-    def pair(self, cls=None, versus=None) -> tuple[int, int]:
+    def pair(self, cls: Class | None = None, versus: Class | None = None) -> tuple[int, int]:
         """Indices of two classes to compare; where not given, the most probable that have maps."""
+        two = [None if c is None else class_index(self.classes, c) for c in (cls, versus)]
         ranked = sorted(self.mapped, key=lambda k: -self.logits[k])
-        first = None if cls is None else class_index(self.classes, cls)
-        second = None if versus is None else class_index(self.classes, versus)
-        if first is None:
-            first = next((k for k in ranked if k != second), None)
-        if second is None:
-            second = next((k for k in ranked if k != first), None)
-        if first is None or second is None:
+        for i in (0, 1):
+            if two[i] is None:
+                two[i] = next((k for k in ranked if k not in two), None)
+        if None in two:
             raise ExplainError("two maps are needed to compare; name two in classes= of explain()")
-        return first, second
+        return tuple(two)
 
-    def why(self, cls: int | str | None = None, versus: int | str | None = None) -> str:
+    def why(self, cls: Class | None = None, versus: Class | None = None) -> str:
         """Why A and not B, in numbers: A's lead, and the frames that gave it the most and least.
 
         By default, why the most probable class and not the second.
         """
         a, b = self.pair(cls, versus)
         bars, lead = self.ledger(a, b), float(self.logits[a] - self.logits[b])
-        most, least = int(bars.argmax()), int(bars.argmin())
-        offset = "" if self.bias is None else f", bias {self.bias[a] - self.bias[b]:+.2f}"
-        verb = "leads" if lead >= 0 else "trails"
-        return (
-            f"{self.classes[a]} {verb} {self.classes[b]} by {abs(lead):.2f}: "
-            f"most at {self.times[most]:.2f} s ({bars[most]:+.2f}), "
-            f"least at {self.times[least]:.2f} s ({bars[least]:+.2f}){offset}"
+        most, least = (
+            f"{self.times[t]:.2f} s ({bars[t]:+.2f})" for t in (bars.argmax(), bars.argmin())
         )
+        offset = "" if self.bias is None else f", bias {self.bias[a] - self.bias[b]:+.2f}"
+        verdict = f"{self.classes[a]} {'leads' if lead >= 0 else 'trails'} {self.classes[b]}"
+        return f"{verdict} by {abs(lead):.2f}: most at {most}, least at {least}{offset}"
 
     def summary(self) -> str:
         """The true class and the two most probable, one a line, with probabilities."""
         rows = [] if self.label is None else [("true", self.classes[self.label], "")]
-        places = zip(("1st", "2nd"), self.top(2), strict=False)
-        rows += [(place, name, f"{p:.2f}".removeprefix("0")) for place, (name, p) in places]
+        ranked = zip(("1st", "2nd"), self.top(2))
+        rows += [(rank, name, f"{p:.2f}".removeprefix("0")) for rank, (name, p) in ranked]
         width = max(len(name) for _, name, _ in rows)
-        return "\n".join(f"{place:<4}  {name:<{width}}  {p}".rstrip() for place, name, p in rows)
+        return "\n".join(f"{rank:<4}  {name:<{width}}  {p}".rstrip() for rank, name, p in rows)
 
-    def save(
-        self, path: str | Path, cls: int | str | None = None, versus: int | str | None = None
-    ) -> None:
+    def save(self, path: str | Path, cls: Class | None = None, versus: Class | None = None) -> None:
         """Write a page with the viewer (.html), original and overlay side by side (.gif, .mp4,
         .webm), or all the numbers, for `load` (.npz). `cls` is the class shown (first), None the
         most probable one that has a map; `versus` as in `map`.
 
-        Raises VideoError where a file of this name cannot be written.
+        Raises VideoError for another suffix, OSError where the file cannot be written.
         """
-        path = Path(path)
-        if path.suffix.lower() == ".html":
-            return write_page(path, self, cls, versus)
-        if path.suffix.lower() == ".npz":
-            return write_numbers(path, self)
-        pair = np.concatenate([self.frames, overlay(self, cls, versus=versus)], axis=2)
-        gaps = np.diff(self.times)
-        rate = 1 / float(np.median(gaps[gaps > 0])) if (gaps > 0).any() else FPS
-        write_video(path, pair, rate)  # (T, H, 2W, 3)
+        path, suffix = Path(path), Path(path).suffix.lower()
+        if suffix == ".npz":
+            values = self.__getstate__()
+            values["y"], values["x"] = values.pop("cells")
+            if field := values["footprint"]:
+                values["footprint"] = np.column_stack(
+                    [field.shape, field.stride, field.half, field.core, field.field]
+                )  # (3, 8)
+            arrays = {name: x for name, x in values.items() if x is not None}
+            write_whole(path, lambda part: np.savez_compressed(part, **arrays))
+        elif suffix == ".html":
+            if versus is not None:
+                cls, versus = self.pair(cls, versus)
+            selected = None if cls is None else class_index(self.classes, cls)
+            viewer = self._repr_html_(selected=selected, versus=versus)
+            write_text(path, PAGE.format(title=escape(self.top(1)[0][0]), viewer=viewer))
+        else:
+            pair = np.concatenate([self.frames, overlay(self, cls, versus=versus)], axis=2)
+            gaps = np.diff(self.times)
+            rate = 1 / float(np.median(gaps[gaps > 0])) if (gaps > 0).any() else FPS
+            write_video(path, pair, rate)  # (T, H, 2W, 3)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Explanation":
+        """An explanation that was saved as .npz. Raises ExplainError for a file that is none."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                values = {name: x if x.ndim else x.item() for name, x in file.items()}
+            values |= {name: values[name].tolist() for name in ("classes", "mapped")}
+            values |= {"cells": (values.pop("y"), values.pop("x")), "bias": values.get("bias")}
+            if (rows := values.get("footprint")) is not None:
+                pairs = (tuple(map(tuple, rows[:, i : i + 2].tolist())) for i in (2, 4, 6))
+                shape, stride = rows[:, 0].astype(int).tolist(), rows[:, 1].tolist()
+                values["footprint"] = ReceptiveField(tuple(shape), tuple(stride), *pairs)
+            return cls(**values)
+        except (OSError, ValueError, LookupError, TypeError, BadZipFile) as error:
+            raise ExplainError(f"{path}: not a saved explanation ({error})") from error
 
     def __repr__(self) -> str:
         (name, p), (t, height, width) = self.top(1)[0], self.frames.shape[:3]
@@ -139,124 +212,32 @@ class Explanation:
             f"{len(self.mapped)} maps of {shape} by {self.method!r} at {self.layer!r})"
         )
 
-    def _repr_html_(self) -> str:
-        from lib.viewer.viewer import (
-            html,  # the viewer reads explanations; only this shortcut looks ahead
-        )
+    def _repr_html_(self, **shown) -> str:
+        from lib.viewer.viewer import html  # with matplotlib, which is slow to load
 
-        return html(self)
+        return html(self, **shown)
 
 
-def class_index(classes: Sequence[str], cls: int | str) -> int:
+def class_index(classes: Sequence[str], cls: Class) -> int:
     """Index of a class given by name or index; ExplainError names the nearest ones."""
     if isinstance(cls, str):
-        if cls in classes:
-            return list(classes).index(cls)
-        raise ExplainError(f"no class {cls!r}{nearest(cls, classes)}")
-    if not 0 <= cls < len(classes):
-        raise ExplainError(f"no class {cls}: there are {len(classes)}, counted from 0")
-    return int(cls)
-
-
-def load(path: str | Path) -> Explanation:
-    """An explanation that was saved as .npz.
-
-    Raises ExplainError for a file that is none.
-    """
+        if cls not in classes:
+            raise ExplainError(f"no class {cls!r}{nearest(cls, classes)}")
+        if (count := list(classes).count(cls)) > 1:
+            raise ExplainError(f"class {cls!r}: {count} classes have this name, give an index")
+        return list(classes).index(cls)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            found = {name: file[name] for name in file.files}
-        values = dict.fromkeys((f.name for f in fields(Explanation)), None)
-        values["cells"] = found.pop("y"), found.pop("x")
-        values |= {name: array if array.ndim else array.item() for name, array in found.items()}
-        for name in ("classes", "mapped"):
-            values[name] = found[name].tolist()
-        if "footprint" in found:
-            values["footprint"] = Footprint.of(found["footprint"])
-        return Explanation(**values)
-    except (OSError, ValueError, LookupError, TypeError, BadZipFile) as error:
-        raise ExplainError(f"{path}: no saved explanation ({error})") from error
-
-
-def overlay(
-    explanation: Explanation,
-    cls: int | str | None = None,
-    opacity: float = 0.65,
-    versus: int | str | None = None,
-) -> np.ndarray:
-    """Frames (T, H, W, 3) uint8 with the evidence for a class drawn over them.
-
-    Only what speaks for the class is drawn, on one scale for the whole clip: the clip's largest
-    value is the last colour of inferno at `opacity`, 0 leaves the frame as it is. Values stand at
-    the cells' centres, bilinear in between. `cls` None is the most probable class that has a map;
-    `versus` as in `Explanation.map`.
-    """
-    from matplotlib import colormaps
-
-    if versus is not None:
-        cls, versus = explanation.pair(cls, versus)
-    elif cls is None:
-        cls = max(explanation.mapped, key=lambda k: explanation.logits[k])
-    heat = shown(explanation, cls, versus)  # (T, H, W)
-    colours = colormaps["inferno"](heat)[..., :3] * 255  # (T, H, W, 3)
-    mixed = explanation.frames + opacity * heat[..., None] * (colours - explanation.frames)
-    return mixed.round().astype(np.uint8)
-
-
-def shown(explanation: Explanation, cls: int | str, versus: int | str | None = None) -> np.ndarray:
-    """What a picture shows of a map: its positive part on the pixels (T, H, W), where 1 is the
-    greatest cell of the clip."""
-    evidence = explanation.map(cls, versus).clip(min=0)
-    evidence = evidence / (evidence.max() or 1)
-    return on_pixels(evidence, explanation.cells, explanation.frames.shape[1:3])
-
-
-def on_pixels(
-    maps: np.ndarray, cells: tuple[np.ndarray, np.ndarray], size: tuple[int, int]
-) -> np.ndarray:
-    """Maps (..., h, w) on the pixels of a frame (..., H, W): bilinear between the cells' centres,
-    held beyond the outermost."""
-    rows, columns = (interpolation(centres, n) for centres, n in zip(cells, size))
-    return rows @ maps @ columns.T
-
-
-def interpolation(centres: np.ndarray, n: int) -> np.ndarray:
-    """(n, len(centres)): value at each of n pixels from values at the centres, held at the ends."""
-    pixels = (np.arange(n) + 0.5) / n
-    return np.stack([np.interp(pixels, centres, unit) for unit in np.eye(len(centres))], axis=1)
+        index = operator.index(cls)  # of numpy and torch, too
+    except TypeError:
+        index = None
+    if index is None or "bool" in str(getattr(cls, "dtype", type(cls))):
+        raise ExplainError(f"class {cls!r}: give a name, or a whole number as index")
+    if not 0 <= index < len(classes):
+        raise ExplainError(f"no class {index}: there are {len(classes)}, counted from 0")
+    return index
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
+    """What was perhaps meant, as the end of an error."""
     near = get_close_matches(name, [k for k in known if k], n=3, cutoff=0.4)
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-
-
-def write_page(
-    path: Path, explanation: Explanation, cls: int | str | None, versus: int | str | None
-) -> None:
-    """A page that stands alone: the viewer, and nothing from another host."""
-    from lib.viewer.viewer import html
-
-    title = escape(explanation.top(1)[0][0])
-    selected = None if cls is None else class_index(explanation.classes, cls)
-    if versus is not None:
-        selected, versus = explanation.pair(cls, versus)
-    page = (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n"
-        "<style>body{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:2rem auto;"
-        "padding:0 1rem}</style>\n"
-        f"</head>\n<body>\n<h1>{title}</h1>\n"
-        f"{html(explanation, selected=selected, versus=versus)}\n</body>\n</html>\n"
-    )
-    write_text(path, page)
-
-
-def write_numbers(path: Path, explanation: Explanation) -> None:
-    """Every field that is not None, as arrays."""
-    values = {f.name: getattr(explanation, f.name) for f in fields(explanation)}
-    values["y"], values["x"] = values.pop("cells")
-    values["footprint"] = explanation.footprint and explanation.footprint.numbers
-    arrays = {name: np.asarray(value) for name, value in values.items() if value is not None}
-    write_whole(path, lambda whole: np.savez_compressed(whole, **arrays))

@@ -5,20 +5,20 @@ lets the logits be differentiated by them. `class_maps` turns both into maps (N,
 any batch and for other classes in every sample.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from lib.explain.explanation import ExplainError, nearest
+from lib.explain.receptive_field import as_written
 from lib.model.inflate import Framewise
-from lib.model.networks import evaluation_mode
 
 Reshape = Callable[[Tensor], Tensor]
-Progress = Callable[[Sequence], Iterable]
+OneByOne = Callable[[Sequence], Iterable]  # such as tqdm
 
 
 class Seen(NamedTuple):
@@ -28,93 +28,87 @@ class Seen(NamedTuple):
     logits: Tensor  # (N, K)
     layer: str  # name of the module that gave the activations
     head: nn.Linear | None  # the last linear layer that ran
-    leaf: Tensor | None = None  # the layer's output, where the logits can be differentiated by it
+    reshape: Reshape | None  # what made the activations of the layer's output
+    leaf: Tensor | None = None  # that output, where the logits can be differentiated by it
 
 
-def activations_and_logits(
-    network: nn.Module,
-    inputs: Tensor,
-    layer: str | None = None,
-    gradient: bool = False,
-    reshape: Reshape | None = None,
-) -> Seen:
+@contextmanager
+def watching(
+    network: nn.Module, inputs: Tensor, layer=None, gradient=False, reshape: Reshape | None = None
+) -> Iterator[Seen]:
     """One forward pass of `inputs` (N, 3, T, H, W), remembering a layer's output and the logits.
 
     layer None is the last module (the outermost, where several give the same tensor) whose output
     is (N, C, T, h, w) with more than one cell. Of a module that runs more than once, the last run.
-    `reshape` makes (N, C, T, h, w) of an output that has another form, such as a transformer's
-    tokens.
+    `reshape` makes (N, C, T, h, w) of another form, such as a transformer's tokens.
 
-    With `gradient`, the activations are a leaf that the logits depend on, for torch.autograd.grad;
-    they are cut off from what lies below, which is neither differentiated nor kept. Leaves of half
-    precision are widened to float32. Hooks are gone and modes restored when this returns or raises.
+    With `gradient`, the activations are a leaf that the logits depend on, cut off from what lies
+    below, and float32 at least. Differentiate inside the `with` block: a network that recomputes
+    (torch.utils.checkpoint) runs again then, and needs its hooks and evaluation mode. After the
+    block, hooks are gone and modes restored, whatever happens.
     """
-    targets = dict(network.named_modules())
-    if layer is not None:
-        if layer not in targets or not layer:
-            raise ExplainError(f"no layer {layer!r}{nearest(layer, targets)}")
-        if isinstance(targets[layer], nn.Linear) and reshape is None:
-            raise ExplainError(f"layer {layer!r} is linear, with no place in the frame to point at")
-    token_sizes = {
-        module.normalized_shape for module in targets.values() if isinstance(module, nn.LayerNorm)
-    }
-    single_frames = tuple(f"{n}." for n, m in targets.items() if isinstance(m, Framewise))
-    found: dict = {"head": None}
+    modules, volume_of = dict(network.named_modules()), _reader(network, reshape)
+    if layer is not None and (layer not in modules or not layer):
+        raise ExplainError(f"no layer {layer!r}{nearest(layer, modules)}")
+    if layer is not None and isinstance(modules[layer], nn.Linear) and reshape is None:
+        raise ExplainError(f"layer {layer!r} is linear, with no cells in the frame to point at")
+    single_frames = tuple(f"{n}." for n, m in modules.items() if isinstance(m, Framewise))
+    found: dict = {"head": None, "reshape": reshape}
 
-    def remember(name: str):
-        def hook(_module, _args, output):
-            if reshape is None and _is_volume(output) and output.shape[-1:] in token_sizes:
-                raise ExplainError(
-                    f"layer {name!r} gives {_shape(output)}, whose channels seem to come last; "
-                    "name a layer and pass reshape=lambda x: x.movedim(-1, 1), or what makes "
-                    "(N, C, T, h, w) of it"
-                )
-            try:
-                volume = output if reshape is None or name != layer else reshape(output)
-            except (RuntimeError, IndexError, AttributeError) as error:
-                raise ExplainError(f"reshape of {_shape(output)} fails: {error}") from error
-            if not _is_volume(volume):
-                if name == layer:
-                    raise ExplainError(
-                        f"layer {name!r} gives {_shape(volume)}; choose one that gives "
-                        "(N, C, T, h, w) with more than one cell"
-                    )
-                return None
-            if not gradient:
-                found.update(layer=name, activations=volume if layer is None else volume.clone())
-                return None
-            leaf = output.detach()
-            leaf = leaf if leaf.dtype in (torch.float32, torch.float64) else leaf.float()
-            found.update(layer=name, leaf=leaf.requires_grad_())
-            found["activations"] = leaf.detach() if reshape is None else reshape(leaf.detach())
-            return leaf.to(output.dtype).clone()  # a copy: an in-place ReLU may follow
+    def remember(name: str, output) -> Tensor | None:
+        volume, refused = volume_of(output)
+        if refused and (layer is not None or refused is CHANNELS_LAST):
+            raise ExplainError(f"layer {name!r} gives {_shape(output)}{refused}")
+        if refused:
+            return None
+        found.update(layer=name, activations=volume if layer is None else volume.clone())
+        if not gradient:
+            return None
+        leaf = output.detach()
+        leaf = leaf if leaf.dtype in (torch.float32, torch.float64) else leaf.float()
+        found.update(leaf=leaf.requires_grad_(), activations=volume_of(leaf.detach())[0])
+        return leaf.to(output.dtype).clone()  # a copy: an in-place ReLU may follow
 
-        return hook
-
-    def remember_head(module, _args, _output):
-        found["head"] = module
-
-    with (
-        evaluation_mode(network) as handles,
-        torch.inference_mode(not gradient),
-        torch.set_grad_enabled(gradient),
-    ):
-        for name, module in targets.items():
+    with as_written(network) as handles:
+        for name, module in modules.items():
             if isinstance(module, nn.Linear):
-                handles.append(module.register_forward_hook(remember_head))
-            elif layer is None and name and not name.startswith(single_frames):
-                handles.append(module.register_forward_hook(remember(name)))
-            if name == layer:
-                handles.append(module.register_forward_hook(remember(name)))
-        logits = network(inputs.clone() if inputs.is_inference() else inputs)
+                handles.append(_after(module, lambda _, module=module: found.update(head=module)))
+            above = (
+                name and not name.startswith(single_frames) and not isinstance(module, nn.Linear)
+            )
+            if name == layer if layer else above:
+                handles.append(_after(module, partial(remember, name)))
+        with torch.inference_mode(not gradient), torch.set_grad_enabled(gradient):
+            logits = network(inputs.clone() if inputs.is_inference() else inputs.detach())
+        check_logits(network, inputs, logits)
+        if "activations" not in found:
+            where = "no layer ran that" if layer is None else f"layer {layer!r} did not run; none"
+            raise ExplainError(f"{where} gives (N, C, T, h, w) with more than one cell")
+        yield Seen(logits=logits, **found)
+
+
+def activations_and_logits(*arguments, **options) -> Seen:
+    """What `watching` shows; for gradients only of networks that do not recompute."""
+    with watching(*arguments, **options) as seen:
+        return seen
+
+
+def check_logits(network: nn.Module, inputs: Tensor, logits: object) -> None:
+    """Raises ExplainError for what is not finite logits (N, K), and says where that begins."""
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         raise ExplainError(f"the network gives {_shape(logits)}; logits (N, K) are needed")
-    if not logits.isfinite().all():
-        raise ExplainError("the network's logits are not finite; check its weights and preprocess")
-    if "activations" not in found:
-        where = "no layer ran that" if layer is None else f"layer {layer!r} did not run; none"
-        raise ExplainError(f"{where} gives (N, C, T, h, w) with more than one cell")
-    return Seen(logits=logits, **found)
+    if logits.isfinite().all():
+        return
+    wrong = [] if inputs.isfinite().all() else ["the input, which preprocess gives"]
+
+    def look(name: str, output) -> None:
+        if isinstance(output, Tensor) and not output.isfinite().all():
+            wrong.append(f"layer {name!r}")
+
+    with as_written(network) as handles, torch.inference_mode():
+        handles += [_after(module, partial(look, n)) for n, module in network.named_modules()]
+        network(inputs)
+    raise ExplainError(f"the logits are not finite; the first that is not finite is {wrong[0]}")
 
 
 def layers_and_logits(
@@ -125,31 +119,23 @@ def layers_and_logits(
 
     inputs: (N, 3, T, H, W). Where a module passes on what one inside it gave, the outer is named.
     """
-    targets = dict(network.named_modules())
-    tokens = {m.normalized_shape for m in targets.values() if isinstance(m, nn.LayerNorm)}
     sizes: dict[str, tuple[int, int, int]] = {}
-    last: list = ["", None]  # name and output of the layer before
+    volume_of, before = _reader(network, reshape), ["", None]  # name and output of a layer
 
-    def measure(name: str):
-        def hook(_module, _args, output):
-            try:
-                volume = output if reshape is None else reshape(output)
-            except (RuntimeError, IndexError, AttributeError):
-                return
-            if not _is_volume(volume) or (reshape is None and volume.shape[-1:] in tokens):
-                return
-            if last[1] is output and last[0].startswith(f"{name}."):
-                del sizes[last[0]]
-            sizes.pop(name, None)  # of a module that runs more than once, the last run
-            sizes[name] = tuple(volume.shape[2:])
-            last[:] = name, output
+    def measure(name: str, output) -> None:
+        volume, refused = volume_of(output)
+        if refused:
+            return
+        if before[1] is output and before[0].startswith(f"{name}."):
+            del sizes[before[0]]
+        sizes.pop(name, None)  # of a module that runs more than once, the last run
+        sizes[name] = tuple(volume.shape[2:])
+        before[:] = name, output
 
-        return hook
-
-    with evaluation_mode(network) as handles, torch.inference_mode():
-        for name, module in targets.items():
+    with as_written(network) as handles, torch.inference_mode():
+        for name, module in network.named_modules():
             if name and not isinstance(module, nn.Linear | nn.Identity):
-                handles.append(module.register_forward_hook(measure(name)))
+                handles.append(_after(module, partial(measure, name)))
         logits = network(inputs)
     return sizes, logits
 
@@ -167,30 +153,28 @@ def class_maps(
 
     inputs: (N, 3, T, H, W). classes: indices (M,) for all samples, or (N, M), each sample's own.
     method: "cam", or one of `GRADIENT_METHODS`; weights: as in `channel_weights`. The others as in
-    `activations_and_logits`.
+    `watching`.
     """
-    seen = activations_and_logits(network, inputs, layer, method != "cam", reshape)
     classes = torch.as_tensor(classes, device=inputs.device)
     classes = classes.expand(len(inputs), -1) if classes.ndim == 1 else classes  # (N, M)
-    maps, _ = maps_of(seen, classes, method, weights, reshape)
-    return maps, seen
+    with watching(network, inputs, layer, method != "cam", reshape) as seen:
+        return maps_of(seen, classes, method, weights)[0], seen
 
 
 def maps_of(
-    seen: Seen,
-    classes: Tensor,
-    method: str = "cam",
-    weights: str = "clip",
-    reshape: Reshape | None = None,
-    progress: Progress = iter,
+    seen: Seen, classes: Tensor, method="cam", weights="clip", progress: OneByOne = iter
 ) -> tuple[Tensor, Tensor]:
     """Signed maps (N, M, T, h, w) of classes (N, M), and all logits (N, K), float32."""
     if method == "cam":
-        return class_activation_maps(seen, classes)
-    formula, activations = GRADIENT_METHODS[method], seen.activations.float()
-    each = gradients(seen, classes, reshape, progress)
-    maps = [formula(activations, gradient.float(), weights) for gradient in each]
-    return torch.stack(maps, 1), seen.logits.detach().float()
+        maps, logits = class_activation_maps(seen, classes)
+    else:
+        formula, activations = GRADIENT_METHODS[method], seen.activations.float()
+        each = gradients(seen, classes, progress)
+        maps = torch.stack([formula(activations, g.float(), weights) for g in each], 1)
+        logits = seen.logits.detach().float()
+    if not maps.isfinite().all():
+        raise ExplainError(f"{method!r} at layer {seen.layer!r} gives numbers that are not finite")
+    return maps, logits
 
 
 def class_activation_maps(seen: Seen, classes: Tensor) -> tuple[Tensor, Tensor]:
@@ -198,7 +182,7 @@ def class_activation_maps(seen: Seen, classes: Tensor) -> tuple[Tensor, Tensor]:
 
     With activations A averaged over (T, h, w) and a linear head W, b (Zhou et al. 2016),
     ``logit_k = b_k + sum_c W_kc mean(A_c)``, so ``map_k = sum_c W_kc A_c / (T h w)`` sums to the
-    logit minus the bias. The head is computed again in float32 and held against the network's
+    logit minus the bias. The head is computed again in float32 and compared with the network's
     logits; ExplainError if they differ, for then the head is something else.
     """
     head, activations = seen.head, seen.activations.float()
@@ -218,25 +202,33 @@ def class_activation_maps(seen: Seen, classes: Tensor) -> tuple[Tensor, Tensor]:
     return torch.einsum("nmc,ncthw->nmthw", weight[classes] / volume, activations), logits
 
 
-def gradients(
-    seen: Seen, classes: Tensor, reshape: Reshape | None = None, progress: Progress = iter
-) -> Iterator[Tensor]:
+def gradients(seen: Seen, classes: Tensor, progress: OneByOne = iter) -> Iterator[Tensor]:
     """For each column of classes (N, M): the gradient (N, C, T, h, w) of every sample's own logit
     by the activations. `progress` is given the columns and yields them one by one."""
-    lift = 1024.0 if seen.logits.dtype == torch.float16 else 1.0  # or small gradients become 0
+    # In float16 small gradients become 0 and large ones infinite: the first factor that fits.
+    factors = (1024, 1, 1 / 1024) if seen.logits.dtype == torch.float16 else (1,)
     with torch.inference_mode(False), torch.enable_grad():
         for column in progress(classes.clone().unbind(1)):  # (N,)
-            # In evaluation mode samples do not mix: one backward serves them all.
-            logit = seen.logits.gather(1, column.unsqueeze(1)).sum() * lift
-            gradient = None
-            if logit.requires_grad:
-                (gradient,) = torch.autograd.grad(
-                    logit, seen.leaf, retain_graph=True, allow_unused=True
+            # In evaluation mode samples do not mix: one backward pass is enough for all.
+            logit = seen.logits.gather(1, column.unsqueeze(1)).sum()
+            for factor in factors:
+                seen.leaf.grad = None
+                if logit.requires_grad:
+                    (logit * factor).backward(retain_graph=True)
+                if seen.leaf.grad is None:
+                    raise ExplainError(
+                        f"the logits do not depend on layer {seen.layer!r}, or it lies in a block "
+                        "under torch.utils.checkpoint(use_reentrant=True): take that away"
+                    )
+                gradient = seen.leaf.grad / factor
+                if gradient.isfinite().all():
+                    break
+            else:
+                raise ExplainError(
+                    f"the gradient at layer {seen.layer!r} is not finite, of the logit with index "
+                    f"{column.unique().tolist()}"
                 )
-            if gradient is None:
-                raise ExplainError(f"the logits do not depend on layer {seen.layer!r}")
-            gradient = gradient / lift
-            yield gradient if reshape is None else reshape(gradient)
+            yield gradient if seen.reshape is None else seen.reshape(gradient)
 
 
 # --- the formulas: activations A and gradient g (N, C, T, h, w) to a map (N, T, h, w) -------------
@@ -293,8 +285,35 @@ def weighted_sum(activations: Tensor, weights: Tensor) -> Tensor:
     return torch.einsum("nct,ncthw->nthw", weights, activations)
 
 
-def _is_volume(output) -> bool:
-    return isinstance(output, Tensor) and output.ndim == 5 and output.shape[3:].numel() > 1
+CHANNELS_LAST = (
+    ", whose channels seem to come last; name a layer and pass reshape=lambda x: x.movedim(-1, 1), "
+    "or what makes (N, C, T, h, w) of it"
+)
+
+
+def _reader(network: nn.Module, reshape: Reshape | None) -> Callable:
+    """A function from what a layer gives to (N, C, T, h, w) with more than one cell, or None; and
+    what is wrong with it, or nothing."""
+    token_sizes = {m.normalized_shape for m in network.modules() if isinstance(m, nn.LayerNorm)}
+
+    def read(output) -> tuple[Tensor | None, str]:
+        if reshape is not None:
+            try:
+                output = reshape(output)
+            except (RuntimeError, IndexError, AttributeError) as error:
+                return None, f", which reshape refuses: {error}"
+        if not isinstance(output, Tensor) or output.ndim != 5 or output.shape[3:].numel() < 2:
+            return None, "; choose one that gives (N, C, T, h, w) with more than one cell"
+        if reshape is None and output.shape[-1:] in token_sizes:
+            return None, CHANNELS_LAST
+        return output, ""
+
+    return read
+
+
+def _after(module: nn.Module, look: Callable):
+    """Have `look` shown the module's output after it has run; what it returns takes its place."""
+    return module.register_forward_hook(lambda _module, _arguments, output: look(output))
 
 
 def _shape(output) -> str:

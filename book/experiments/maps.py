@@ -1,0 +1,89 @@
+"""The drawn clips that maps are made of, and the maps: by every method, and by occlusion."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from book.experiments.rows import DEVICE, Rows, refusing
+from lib import miniature
+from lib.evaluation import read_record
+from lib.explain.maps import GRADIENT_METHODS, activations_and_logits, maps_of
+from lib.explain.occlusion import centres, occlusion
+from lib.explain.overlay import on_pixels
+from lib.explain.receptive_field import cell_centres
+from lib.miniature import Drawn
+from lib.miniature.dataset import VERSION
+from lib.model import networks
+from lib.model.hardware import device_of
+
+# One stage below the last, where the gradient formulas begin to differ, by backbone.
+EARLIER = {"efficientnet_lite0": "blocks.5", "resnet50": "layer3"}
+WINDOW, STRIDE = (4, 32, 32), (4, 16, 16)  # of the occlusion: frames and pixels
+
+Heat = np.ndarray  # (T, H, W) float, signed
+
+
+def drawings(
+    network: nn.Module, indices: Sequence[int], seed: int
+) -> Iterator[tuple[int, Drawn, Tensor, int]]:
+    """Of each index the test clip that is drawn for it, 4 frames a second, the network's input
+    (1, 3, T, H, W), and the index of the true class."""
+    for i in indices:
+        drawn = miniature.draw("test", i, seed, np.arange(16) / 4, network.preprocess.size)
+        inputs = network.preprocess(drawn.frames).to(device_of(network))
+        yield i, drawn, inputs, network.classes.index(drawn.label)
+
+
+def by_gradient(
+    network: nn.Module, inputs: Tensor, cls: int, measured: nn.Module | None = None
+) -> dict[str, Heat]:
+    """Maps of a clip's class by every method of `lib.explain.maps`, at the last layer and one stage
+    earlier. inputs (1, 3, T, H, W). The cells lie where those of `measured` do, a network of the
+    same make: to measure each takes long."""
+    found, classes = {}, torch.tensor([[cls]], device=inputs.device)
+    for layer in (None, EARLIER[network.profile.backbone]):
+        seen = activations_and_logits(network, inputs, layer, gradient=True)
+        shape, grid = inputs.shape[2:], seen.activations.shape[2:]
+        _, *cells = cell_centres(measured or network, seen.layer, tuple(shape), tuple(grid))
+        for method in (*(["cam"] if layer is None else []), *GRADIENT_METHODS):
+            maps, _ = maps_of(seen, classes, method)  # (1, 1, T, h, w)
+            name = method if layer is None else f"{method}, one stage earlier"
+            found[name] = on_pixels(maps[0, 0].cpu().numpy(), cells, shape[1:])
+    return found
+
+
+def by_occlusion(network: nn.Module, inputs: Tensor, cls: int) -> Heat:
+    """Map (T, H, W) of one clip's class by covering parts of it; every frame takes its window's."""
+    maps, _ = occlusion(network, inputs, WINDOW, STRIDE)  # (K, t, h, w)
+    sizes = inputs.shape[2:]
+    _, *cells = (centres(*axis).numpy() for axis in zip(sizes, WINDOW, STRIDE))
+    return on_pixels(maps[cls].cpu().numpy(), cells, sizes[1:]).repeat(STRIDE[0], axis=0)
+
+
+def begin(
+    parser: argparse.ArgumentParser, parts: Sequence[str]
+) -> tuple[argparse.Namespace, nn.Module, dict, dict[str, Rows]]:
+    """Parse the command of an experiment on maps; the network, what the figures of a clip depend
+    on, and the rows of each part that are there already."""
+    add = parser.add_argument
+    add("--weights", type=Path, default=networks.WEIGHTS, help="file of weights (the package's)")
+    add("--checked", type=int, default=40, help="clips of the sanity checks (%(default)s)")
+    add("--seed", type=int, default=11, help="another seed draws other clips (%(default)s)")
+    add("--folder", type=Path, default=Path("runs/faithfulness"), help="of rows (%(default)s)")
+    add("--record", type=Path, help="JSON file to put the figures in")
+    args = parser.parse_args()
+    with refusing(parser, OSError, ValueError):
+        read_record(args.record)
+        network = networks.load(args.weights).to(DEVICE)
+        weights = sha256(args.weights.read_bytes()).hexdigest()[:16]
+        about = dict(split="test", seed=args.seed, size=network.preprocess.size, drawing=VERSION)
+        about |= dict(weights=weights, output_stride=network.output_stride)
+        rows = {name: Rows(args.folder / f"{name}.jsonl", about) for name in parts}
+    return args, network, about, rows

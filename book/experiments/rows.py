@@ -1,0 +1,110 @@
+"""What the experiments share: rows of figures that a stopped run goes on from, tables with
+intervals, and where figures come from."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.stats import bootstrap
+from tqdm import tqdm
+
+from lib.evaluation.marks import YARDSTICK
+from lib.files import write_text
+from lib.model.hardware import hardware, versions
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+Row = dict[str, str | int | float]  # the figures of one clip and one map, under their names
+
+
+class Rows:
+    """Rows of figures in a file: its first line says what they were measured on (`about`), each
+    other line holds all rows of one clip, so that a clip is there or is not.
+
+    ValueError where the file was begun with other settings, or holds something else.
+    """
+
+    def __init__(self, path: Path, about: dict):
+        self.path, self.about = path, about
+        lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+        try:
+            begun, *clips = [json.loads(line) for line in lines if line.endswith("\n")] or [about]
+            self.clips = {rows[0]["clip"]: rows for rows in clips}
+        except (ValueError, TypeError, LookupError) as error:
+            raise ValueError(f"{path} does not hold rows of figures: remove it") from error
+        if begun != about:
+            raise ValueError(f"{path} was begun with {begun}, not {about}: remove it")
+
+    def measure(
+        self, clips: int, figures: Callable[[Sequence[int]], Iterator[list[Row]]]
+    ) -> list[Row]:
+        """The rows of clips 0 to `clips`; `figures` gives those of the clips that are missing."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [json.dumps(line) + "\n" for line in (self.about, *self.clips.values())]
+        write_text(self.path, "".join(lines))  # without a line that was cut off
+        missing = [i for i in range(clips) if i not in self.clips]
+        with self.path.open("a") as file:
+            for rows in tqdm(figures(missing), self.path.stem, len(missing), unit="clip"):
+                file.write(json.dumps(rows) + "\n")
+                file.flush()
+                self.clips[rows[0]["clip"]] = rows
+        return [row for i in range(clips) for row in self.clips[i]]
+
+
+def table(rows: Iterable[Row]) -> dict[str, dict[str, dict]]:
+    """For every map, every measure: mean, 95% interval, number of clips.
+
+    The interval is a bootstrap over clips. `ahead` is the mean difference from the `YARDSTICK` on
+    the same clips with its interval: a method beats it where all of that is above 0.
+    """
+    scores: dict[str, dict[str, dict[int, float]]] = {}
+    for row in rows:
+        measures = scores.setdefault(row["map"], {})
+        for measure in row.keys() - {"clip", "map"}:
+            measures.setdefault(measure, {})[row["clip"]] = row[measure]
+    found: dict[str, dict[str, dict]] = {}
+    for name, measures in scores.items():
+        found[name] = {}
+        for measure, by_clip in measures.items():
+            found[name][measure] = mean(by_clip.values())
+            yardstick = scores.get(YARDSTICK, {}).get(measure, {})
+            shared = sorted(by_clip.keys() & yardstick.keys())
+            if shared and name != YARDSTICK:
+                difference = mean(by_clip[clip] - yardstick[clip] for clip in shared)
+                found[name][measure]["ahead"] = [difference[k] for k in ("mean", "low", "high")]
+    return found
+
+
+def mean(values: Iterable[float]) -> dict[str, float | int]:
+    """Mean, 95% bootstrap interval and count, without what is not a number."""
+    values = np.array([value for value in values if np.isfinite(value)])
+    low = high = average = float(values.mean()) if len(values) else float("nan")
+    if len(values) > 1 and np.ptp(values) > 0:
+        ci = bootstrap([values], np.mean, n_resamples=2000, method="percentile", rng=0)
+        low, high = ci.confidence_interval
+    figures = dict(mean=average, low=float(low), high=float(high))
+    return {name: round(x, 4) for name, x in figures.items()} | dict(clips=len(values))
+
+
+def made_by(experiment: str) -> dict:
+    """The command that runs, and the machine."""
+    command = shlex.join(["python", "-m", f"book.experiments.{experiment}", *sys.argv[1:]])
+    return dict(command=command, hardware=hardware(DEVICE), versions=versions())
+
+
+@contextmanager
+def refusing(parser: argparse.ArgumentParser, *kinds: type[Exception]) -> Iterator[None]:
+    """Errors of these kinds end the command in one line. For what is checked before a long run:
+    whatever breaks later keeps its traceback."""
+    try:
+        yield
+    except kinds as error:
+        parser.exit(2, f"{error}\n")
