@@ -253,7 +253,8 @@ def stretched(x: Tensor, tiny: float) -> Tensor:
 
 def test_grad_cam_library_resizes_with_the_corners_on_the_corners(case):
     """A cubic spline from corner to corner, overshooting, then each map from its 0 to its 1. Cells
-    are centred half a cell within, or where strides and padding put them: `lib.explain.receptive_field`."""
+    are centred half a cell within, or where strides and padding put them:
+    `lib.explain.receptive_field`."""
     layer = case.layers[0]
     theirs = by_grad_cam(case, layer, "GradCAM", signed=False)
     maps, size = ours(case, layer).relu(), case.inputs.shape[2:]

@@ -37,7 +37,10 @@ def grid_of(network, layer, shape):
 
 
 def receptive_field(network, layer, shape, grid=None):
-    return measured.receptive_field(network, layer, shape, grid or grid_of(network, layer, shape))
+    """What a cell of a layer sees, with the grid that the network gives for that shape."""
+    return measured.receptive_field(
+        measure(network, layer, shape, grid or grid_of(network, layer, shape))
+    )
 
 
 def cells(network, layer, size, frames=1):

@@ -15,7 +15,8 @@ from lib.explain import occlusion
 from lib.explain.explanation import FPS, ExplainError, Explanation, class_index
 from lib.explain.maps import GRADIENT_METHODS, OneByOne, Reshape, maps_of, watching
 from lib.explain.overlay import interpolation
-from lib.explain.receptive_field import Axis, centres, measure, tap_energies, together
+from lib.explain.paths import tap_energies
+from lib.explain.receptive_field import Axis, centres, measure, receptive_field
 from lib.model.networks import Preprocess
 
 WHOLE = np.array([[0.0, 1.0], [0.0, 1.0]])  # of a frame: begin and end along height and width
@@ -123,7 +124,7 @@ def _geometry(axes, shape, grid, region: np.ndarray | None, note: str) -> tuple:
     """The cells' centres as fractions of the frame, what a cell sees, and what to say of them."""
     cells, field, notes = (
         list(map(centres, axes[1:], grid[1:])),
-        together(axes),
+        receptive_field(axes),
         [note] * bool(note),
     )
     if region is None:

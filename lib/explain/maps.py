@@ -1,8 +1,7 @@
 """From what a layer saw to a map of the evidence: the formulas, signed, in float32.
 
-One forward pass remembers a layer's activations A (N, C, T, h, w) and, where a method needs it,
-lets the logits be differentiated by them. `class_maps` turns both into maps (N, M, T, h, w), for
-any batch and for other classes in every sample.
+One forward pass remembers a layer's activations A (N, C, T, h, w), by which the logits can be
+differentiated. `class_maps` turns both into maps (N, M, T, h, w) for any batch.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +16,10 @@ from lib.explain.explanation import ExplainError, nearest
 from lib.explain.receptive_field import as_written
 from lib.model.inflate import Framewise
 
+UNRELATED = "no gradient at layer {!r}: no logit depends on it, or use_reentrant=True hides it"
+CHANNELS_LAST = (
+    ", channels last, it seems: name a layer and pass reshape=lambda x: x.movedim(-1, 1)"
+)
 Reshape = Callable[[Tensor], Tensor]
 OneByOne = Callable[[Sequence], Iterable]  # such as tqdm
 
@@ -44,15 +47,15 @@ def watching(
 
     With `gradient`, the activations are a leaf that the logits depend on, cut off from what lies
     below, and float32 at least. Differentiate inside the `with` block: a network that recomputes
-    (torch.utils.checkpoint) runs again then, and needs its hooks and evaluation mode. After the
-    block, hooks are gone and modes restored, whatever happens.
+    (torch.utils.checkpoint) runs again then, and needs its hooks and evaluation mode. Both end with
+    the block, whatever happens.
     """
     modules, volume_of = dict(network.named_modules()), _reader(network, reshape)
-    if layer is not None and (layer not in modules or not layer):
+    if layer is not None and layer not in {*modules} - {""}:
         raise ExplainError(f"no layer {layer!r}{nearest(layer, modules)}")
     if layer is not None and isinstance(modules[layer], nn.Linear) and reshape is None:
         raise ExplainError(f"layer {layer!r} is linear, with no cells in the frame to point at")
-    single_frames = tuple(f"{n}." for n, m in modules.items() if isinstance(m, Framewise))
+    not_alone = tuple(f"{n}." for n, m in modules.items() if isinstance(m, Framewise))
     found: dict = {"head": None, "reshape": reshape}
 
     def remember(name: str, output) -> Tensor | None:
@@ -71,12 +74,10 @@ def watching(
 
     with as_written(network) as handles:
         for name, module in modules.items():
-            if isinstance(module, nn.Linear):
+            linear = isinstance(module, nn.Linear)
+            if linear:
                 handles.append(_after(module, lambda _, module=module: found.update(head=module)))
-            above = (
-                name and not name.startswith(single_frames) and not isinstance(module, nn.Linear)
-            )
-            if name == layer if layer else above:
+            if name == layer or not (layer or linear or name.startswith(not_alone)):
                 handles.append(_after(module, partial(remember, name)))
         with torch.inference_mode(not gradient), torch.set_grad_enabled(gradient):
             logits = network(inputs.clone() if inputs.is_inference() else inputs.detach())
@@ -108,17 +109,16 @@ def check_logits(network: nn.Module, inputs: Tensor, logits: object) -> None:
     with as_written(network) as handles, torch.inference_mode():
         handles += [_after(module, partial(look, n)) for n, module in network.named_modules()]
         network(inputs)
-    raise ExplainError(f"the logits are not finite; the first that is not finite is {wrong[0]}")
+    first = [*wrong, "what comes after all layers"][0]
+    raise ExplainError(f"the logits are not finite; the first that is not finite is {first}")
 
 
 def layers_and_logits(
     network: nn.Module, inputs: Tensor, reshape: Reshape | None = None
 ) -> tuple[dict[str, tuple[int, int, int]], Tensor]:
     """What can be explained: the size (T, h, w) of each layer that gives (N, C, T, h, w) with more
-    than one cell, in the order they run, and the logits (N, K).
-
-    inputs: (N, 3, T, H, W). Where a module passes on what one inside it gave, the outer is named.
-    """
+    than one cell, in the order they run, and the logits (N, K). Where a module passes on what one
+    inside it gave, the outer is named."""
     sizes: dict[str, tuple[int, int, int]] = {}
     volume_of, before = _reader(network, reshape), ["", None]  # name and output of a layer
 
@@ -141,19 +141,12 @@ def layers_and_logits(
 
 
 def class_maps(
-    network: nn.Module,
-    inputs: Tensor,
-    classes: Tensor | Sequence[int],
-    layer: str | None = None,
-    method: str = "cam",
-    weights: str = "clip",
-    reshape: Reshape | None = None,
+    network, inputs: Tensor, classes, layer=None, method="cam", weights="clip", reshape=None
 ) -> tuple[Tensor, Seen]:
     """Signed maps (N, M, T, h, w) float32 of `classes`, and what the forward pass showed.
 
-    inputs: (N, 3, T, H, W). classes: indices (M,) for all samples, or (N, M), each sample's own.
-    method: "cam", or one of `GRADIENT_METHODS`; weights: as in `channel_weights`. The others as in
-    `watching`.
+    classes: indices (M,) for all samples, or (N, M), each sample's own. method: "cam", or one of
+    `GRADIENT_METHODS`; weights: as in `channel_weights`. The others as in `watching`.
     """
     classes = torch.as_tensor(classes, device=inputs.device)
     classes = classes.expand(len(inputs), -1) if classes.ndim == 1 else classes  # (N, M)
@@ -182,8 +175,7 @@ def class_activation_maps(seen: Seen, classes: Tensor) -> tuple[Tensor, Tensor]:
 
     With activations A averaged over (T, h, w) and a linear head W, b (Zhou et al. 2016),
     ``logit_k = b_k + sum_c W_kc mean(A_c)``, so ``map_k = sum_c W_kc A_c / (T h w)`` sums to the
-    logit minus the bias. The head is computed again in float32 and compared with the network's
-    logits; ExplainError if they differ, for then the head is something else.
+    logit minus the bias. ExplainError if that does not give the network's logits.
     """
     head, activations = seen.head, seen.activations.float()
     logits = None
@@ -204,7 +196,7 @@ def class_activation_maps(seen: Seen, classes: Tensor) -> tuple[Tensor, Tensor]:
 
 def gradients(seen: Seen, classes: Tensor, progress: OneByOne = iter) -> Iterator[Tensor]:
     """For each column of classes (N, M): the gradient (N, C, T, h, w) of every sample's own logit
-    by the activations. `progress` is given the columns and yields them one by one."""
+    by the activations. `progress` is given the columns and yields them."""
     # In float16 small gradients become 0 and large ones infinite: the first factor that fits.
     factors = (1024, 1, 1 / 1024) if seen.logits.dtype == torch.float16 else (1,)
     with torch.inference_mode(False), torch.enable_grad():
@@ -216,18 +208,13 @@ def gradients(seen: Seen, classes: Tensor, progress: OneByOne = iter) -> Iterato
                 if logit.requires_grad:
                     (logit * factor).backward(retain_graph=True)
                 if seen.leaf.grad is None:
-                    raise ExplainError(
-                        f"the logits do not depend on layer {seen.layer!r}, or it lies in a block "
-                        "under torch.utils.checkpoint(use_reentrant=True): take that away"
-                    )
+                    raise ExplainError(UNRELATED.format(seen.layer))
                 gradient = seen.leaf.grad / factor
                 if gradient.isfinite().all():
                     break
             else:
-                raise ExplainError(
-                    f"the gradient at layer {seen.layer!r} is not finite, of the logit with index "
-                    f"{column.unique().tolist()}"
-                )
+                which = f"at layer {seen.layer!r} of logit {column.unique().tolist()}"
+                raise ExplainError(f"the gradient {which} is not finite")
             yield gradient if seen.reshape is None else seen.reshape(gradient)
 
 
@@ -285,15 +272,8 @@ def weighted_sum(activations: Tensor, weights: Tensor) -> Tensor:
     return torch.einsum("nct,ncthw->nthw", weights, activations)
 
 
-CHANNELS_LAST = (
-    ", whose channels seem to come last; name a layer and pass reshape=lambda x: x.movedim(-1, 1), "
-    "or what makes (N, C, T, h, w) of it"
-)
-
-
 def _reader(network: nn.Module, reshape: Reshape | None) -> Callable:
-    """A function from what a layer gives to (N, C, T, h, w) with more than one cell, or None; and
-    what is wrong with it, or nothing."""
+    """A function from what a layer gives to (N, C, T, h, w), and to what is wrong with it or ""."""
     token_sizes = {m.normalized_shape for m in network.modules() if isinstance(m, nn.LayerNorm)}
 
     def read(output) -> tuple[Tensor | None, str]:

@@ -2,13 +2,10 @@
 
 Resizing assumes that cell i of n is centred on (i + 0.5) / n of the frame. Strides and padding
 decide otherwise: the cells of ResNet-50's last layer are centred on pixels 0, 32, 64, ..., half a
-cell higher and further left. So the network is asked, by counting the paths from the input to a
-cell (as Luo et al. 2016, arXiv 1701.04128): a convolution or pool becomes a weighted mean over its
-window, a norm the identity. A tap of a convolution weighs its energy, the sum of its squared
-weights over the channels, since a gradient of random signs spreads like that: see
-`test_learned_taps_predict_where_gradients_lie`.
+cell higher and further left. So the network is asked, by counting the paths from its input to a
+cell: see `PathCount`.
 
-The gradient of a cell then says how many paths begin at each pixel. It is taken of two neighbouring
+The gradient of a cell says how many paths begin at each pixel. It is taken of two neighbouring
 cells in the middle of a longer input, far from its borders. Their centroids give the stride and
 where the first cell lies; how the paths spread is how far a cell looks. The input is longer by a
 multiple of the stride, so that it is padded as the real one is: TensorFlow's "SAME" pads by what is
@@ -21,18 +18,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, product
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
+from lib.explain.paths import PathCount, tap_energies, tensors
 from lib.model.networks import evaluation_mode
 
-LONGER = (48, 144), (2304,), (2304,)  # more frames, rows, columns than the real input has
+LONGER = (48, 144), (1152, 2304), (1152, 2304)  # more frames, rows, columns than the real input
 TINY = 1e-12  # the value of the input: gates stay linear, and ReLU6 is not reached
 
 Pair = tuple[float, float]
@@ -44,10 +40,9 @@ class ReceptiveField:
     """What one cell sees of an input of `shape`: along time in frames, height and width in pixels.
 
     `half`, `core` and `field` are distances (before, after) from the cell's centre to the edges of
-    the shortest run of whole frames or pixels where half of its paths begin, 90% of them, and all.
-    They are of each axis alone: of a box, two sides of 90% hold about 80%. They may be larger than
-    the input, whose border cuts them off. Infinite: a global operation reaches everything, or the
-    cell looks farther than can be measured.
+    the shortest run of frames or pixels where half of its paths begin, 90% of them, and all, along
+    each axis alone: of a box, two sides of 90% hold about 80%. They may be larger than the input,
+    whose border cuts them off; infinite where all is reached, or more than can be measured.
     """
 
     shape: tuple[int, ...]  # T, H, W of the input
@@ -90,21 +85,17 @@ class Axis(NamedTuple):
     field: Pair
 
 
-def receptive_field(network: nn.Module, layer: str, shape, grid) -> ReceptiveField | None:
-    """What a cell of a layer sees, or None where it cannot be measured, as with attention or
-    transposed convolutions. Arguments as of `measure`."""
-    return together(measure(network, layer, shape, grid))
-
-
 def cell_centres(network: nn.Module, layer: str, shape, grid) -> tuple[np.ndarray, ...]:
-    """Centres (t,), (y,), (x,) of a layer's cells, as `centres`. Arguments as of `measure`."""
+    """Centres (t,), (y,), (x,) of a layer's cells, as `centres`; arguments as of `measure`."""
     return tuple(map(centres, measure(network, layer, shape, grid), grid))
 
 
-def together(axes: Sequence[Axis | None]) -> ReceptiveField | None:
-    """Three axes as one receptive field, or None where one is not known."""
-    shape, stride, _, *extents = zip(*axes) if None not in axes else [None] * 6
-    return shape and ReceptiveField(shape, stride, *extents)
+def receptive_field(axes: Sequence[Axis | None]) -> ReceptiveField | None:
+    """What a cell sees along the axes of `measure`, or None where one of them is not known."""
+    if None in axes:
+        return None
+    shape, stride, _, *extents = zip(*axes)
+    return ReceptiveField(shape, stride, *extents)
 
 
 def centres(axis: Axis | None, cells: int) -> np.ndarray:
@@ -115,16 +106,6 @@ def centres(axis: Axis | None, cells: int) -> np.ndarray:
     return (first + stride * np.arange(cells)) / whole
 
 
-def tap_energies(network: nn.Module) -> dict[str, Tensor]:
-    """What a measurement depends on beside the network's form: for each kernel, the sum of its
-    squared weights over the channels. Kept, they can be used after the weights have changed."""
-    return {
-        name: torch.linalg.vector_norm(x.detach(), dim=(0, 1), dtype=torch.float32).square()
-        for name, x in _tensors(network)
-        if x.is_floating_point() and x.ndim > 2 and x.shape[2:].numel() > 1
-    }
-
-
 def measure(
     network: nn.Module,
     layer: str,
@@ -133,17 +114,17 @@ def measure(
     reshape: Callable[[Tensor], Tensor] | None = None,
     energies: dict[str, Tensor] | None = None,
 ) -> list[Axis | None]:
-    """A layer's receptive field along time, height and width; None where it cannot be measured.
+    """A layer's receptive field along time, height and width; None where it cannot be measured, as
+    with attention or transposed convolutions. What was measured is remembered.
 
-    shape: T, H, W of the input. grid: the number of cells then. reshape: makes (1, C, t, h, w) of
-    what the layer gives. energies: of `tap_energies` when the layer was explained; None are those
-    of now. What was measured is remembered.
+    shape: T, H, W of the input. grid: t, h, w of the layer. reshape: makes (1, C, t, h, w) of what
+    the layer gives. energies: `tap_energies` when it was explained; None are those of now.
     """
     energies = tap_energies(network) if energies is None else energies
     weights = _bytes(energies)
     known, key = _measured.setdefault(network, {}), (layer, *shape, *grid, reshape, weights)
     if key not in known:
-        mode = _PathCount(network, energies, weights != _bytes(tap_energies(network)))
+        mode = PathCount(network, energies, weights != _bytes(tap_energies(network)))
         paths = partial(_paths, network, layer, reshape, mode)
         known[key] = [_along(axis, paths, tuple(shape), grid[axis]) for axis in range(3)]
     return known[key]
@@ -158,10 +139,6 @@ def as_written(network: nn.Module) -> Iterator[list]:
             yield handles
 
 
-def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    return chain(network.named_parameters(), network.named_buffers())
-
-
 def _bytes(energies: dict[str, Tensor]) -> bytes:
     return b"".join(energy.cpu().numpy().tobytes() for energy in energies.values())
 
@@ -170,23 +147,26 @@ def _bytes(energies: dict[str, Tensor]) -> bytes:
 
 
 def _along(axis: int, measured: Callable, shape: tuple, cells: int, longer=None) -> Axis | None:
-    """What a layer with `cells` cells along an axis sees. The other axes are as short as the
-    network allows, and the input is as it is for a network of a single size."""
+    """What a layer with `cells` cells along an axis sees; the other axes are as short as the
+    network allows. A network that takes a single size is given that."""
     longer, short = longer or LONGER[axis], (shape[0], 8, 8)
     sizes = (1, 1, 1), (8, 8, 8), short, (shape[0], 32, 32)
-    for more, others in [*product(longer, sizes), (0, short), (0, shape)]:
+    for others, more in [*product(sizes, longer), (short, 0), (shape, 0)]:
         size = [shape[i] + more if i == axis else n for i, n in enumerate(others)]
         paths, count = measured(axis, size)
-        if count and not (more < longer[-1] and paths[:, [0, -1]].any()):
-            found = _axis(paths, count, shape[axis], more, cells)
-            rest = -more % max(1, round(found.stride)) if found else 0
-            return _along(axis, measured, shape, cells, (more + rest,)) if rest else found
+        if not count:
+            continue
+        found = _axis(paths, count, shape[axis], more, cells)
+        if found and more < longer[-1] and np.isinf(found.field[0]):
+            continue  # try on a longer input
+        rest = -more % max(1, round(found.stride)) if found else 0
+        return _along(axis, measured, shape, cells, (more + rest,)) if rest else found
     return None
 
 
 def _paths(network, layer, reshape, mode, axis: int, size) -> tuple[np.ndarray | None, int]:
     """The shares (2, L) of the paths to two cells in the middle of an axis that begin at each of
-    its L places, or (1, L) to a single one; and how many cells there are, 0 where the network
+    its L pixels, or (1, L) to a single cell; and how many cells there are, 0 where the network
     refuses the size before it comes to the layer."""
     answers: list = []
 
@@ -197,7 +177,7 @@ def _paths(network, layer, reshape, mode, axis: int, size) -> tuple[np.ndarray |
 
     with torch.inference_mode(False), torch.enable_grad(), as_written(network) as handles:
         with suppress(Exception):
-            device = next((x.device for _, x in _tensors(network)), None)
+            device = next((x.device for _, x in tensors(network)), None)
             probe = torch.full((1, 3, *size), TINY, dtype=torch.float64, device=device)
             handles.append(network.get_submodule(layer).register_forward_hook(remember))
             with suppress(Exception), mode:
@@ -236,88 +216,3 @@ def _shortest(shares: np.ndarray, centre: float, share: float) -> tuple[int, int
     ends = np.searchsorted(before, before + share - 1e-9)
     runs = [(start, int(end)) for start, end in enumerate(ends) if end < len(before)]
     return min(runs, key=lambda run: (run[1] - run[0], round(abs(sum(run) / 2 - centre), 6)))
-
-
-# --- counting paths -------------------------------------------------------------------------------
-
-
-class _PathCount(TorchFunctionMode):
-    """Inside it windows take means, norms do nothing, and beyond a border all is as at it."""
-
-    def __init__(self, network: nn.Module, energies: dict[str, Tensor], changed: bool):
-        super().__init__()
-        self.energies = {id(x): energies[name] for name, x in _tensors(network) if name in energies}
-        self.changed = changed  # whether the weights have other energies by now
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        kwargs, name = kwargs or {}, getattr(function, "__name__", "")
-        if name in ("conv1d", "conv2d", "conv3d"):
-            return self.convolution(*args, **kwargs)
-        if name.startswith("max_pool"):
-            return _max_pool(*args, **kwargs)
-        if name.startswith("avg_pool"):
-            return _average_pool(*args, **kwargs)
-        if name.startswith("adaptive_max_pool"):
-            return getattr(F, name.replace("max", "avg"))(*args[:2])
-        if name in ("batch_norm", "instance_norm", "group_norm", "layer_norm", "rms_norm"):
-            return args[0]
-        if name == "linear":
-            return args[0].mean(-1, keepdim=True).repeat_interleave(len(args[1]), -1)
-        if name == "pad" and len(args[1]) <= 2 * (args[0].ndim - 2) and min(args[1]) >= 0:
-            pads = list(zip(args[1][::2], args[1][1::2]))[::-1]  # the first is of the last axis
-            return _mean(args[0], torch.ones([1] * len(pads)), 1, pads)
-        if name in ("scaled_dot_product_attention", "multi_head_attention_forward"):
-            raise NotImplementedError("attention reaches everything")
-        return function(*args, **kwargs)
-
-    def convolution(self, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-        """A mean over the window, weighted by energies, the same for every channel of a group."""
-        energy = self.energies.get(id(weight))
-        if energy is None:
-            if self.changed and weight.shape[2:].numel() > 1:
-                raise NotImplementedError("computed from weights that have changed since")
-            energy = weight.detach().float().square().sum((0, 1))
-        pads = padding
-        if padding == "same":
-            reach = [d * (k - 1) for d, k in zip(_each(dilation, energy.ndim), energy.shape)]
-            pads = [(r // 2, r - r // 2) for r in reach]
-        x = x.unflatten(1, (groups, -1)).mean(2)  # (N, groups, ...)
-        energy = energy if energy.any() else torch.ones_like(energy)
-        x = _mean(x, energy, stride, 0 if padding == "valid" else pads, dilation)
-        return x.repeat_interleave(len(weight) // groups, 1)
-
-
-def _max_pool(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, *_, **__):
-    n, strides = x.ndim - 2, stride or kernel_size
-    over = [step - 1 if ceil_mode else 0 for step in _each(strides, n)]  # past the end
-    pads = [(p, p + more) for p, more in zip(_each(padding, n), over)]
-    return _mean(x, torch.ones(_each(kernel_size, n)), strides, pads, dilation)
-
-
-def _average_pool(x, kernel_size, stride=None, padding=0, ceil_mode=False, *_, **__) -> Tensor:
-    return _max_pool(x, kernel_size, stride, padding, 1, ceil_mode)
-
-
-def _mean(x: Tensor, weights: Tensor, stride, padding, dilation=1) -> Tensor:
-    """A weighted mean over sliding windows of the last axes, one after the other. Beyond a border,
-    x goes on as it is there. padding: numbers, or pairs (before, after)."""
-    n = weights.ndim
-    settings = zip(weights.shape, *(_each(value, n) for value in (stride, padding, dilation)))
-    for i, (k, step, pad, spread) in enumerate(settings):
-        before, after = _each(pad, 2)
-        if (k, step, before, after) != (1, 1, 0, 0):
-            length = x.shape[i - n]
-            count = (length + before + after - spread * (k - 1) - 1) // step + 1
-            cells, taps = np.ogrid[:count, :k]
-            places = (cells * step + taps * spread - before).clip(0, length - 1)  # (count, k)
-            share = weights.double().movedim(i, 0).reshape(k, -1).sum(1)
-            share = (share / share.sum()).to(x).expand(count, k)
-            mean = x.new_zeros(count, length)
-            mean.scatter_add_(1, torch.from_numpy(places).to(x.device), share)
-            x = (x.transpose(i - n, -1) @ mean.T).transpose(i - n, -1)
-    return x
-
-
-def _each(value, n: int) -> Sequence:
-    """A value for each of n axes, of one that may be for all."""
-    return [value] * n if isinstance(value, int) else list(value) * (n if len(value) == 1 else 1)
