@@ -110,7 +110,7 @@ def test_framewise_gives_the_same_in_groups_which_evaluation_makes_of_a_row_of_l
     assert calls[1:] == [21]
     assert torch.equal(row.eval()(x), whole)
     assert calls[2:] == [8, 8, 5]
-    norm.running_mean = norm.running_var = None  # as `lib.museum` does: the batch's own mean
+    norm.running_mean = norm.running_var = None  # as in training mode: the mean of the batch
     row(x)
     assert calls[5:] == [21]
 
