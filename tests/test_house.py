@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 LIB = sorted((ROOT / "lib").rglob("*.py"))
 
-#: What each room may import. `miniature` also from a branch of the last four, never at the top.
+#: What each room may import. `miniature` also from a branch of the last three, never at the top.
 ROOMS = {
     "files": set(),
     "data": {"files"},
