@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from lib.explain.explanation import ExplainError, nearest
-from lib.explain.receptive_field import as_written
 from lib.model.inflate import Framewise
+from lib.model.networks import evaluation_mode
 
 UNRELATED = "no gradient at layer {!r}: no logit depends on it, or use_reentrant=True hides it"
 CHANNELS_LAST = (
@@ -72,7 +72,7 @@ def watching(
         found.update(leaf=leaf.requires_grad_(), activations=volume_of(leaf.detach())[0])
         return leaf.to(output.dtype).clone()  # a copy: an in-place ReLU may follow
 
-    with as_written(network) as handles:
+    with evaluation_mode(network) as handles:
         for name, module in modules.items():
             linear = isinstance(module, nn.Linear)
             if linear:
@@ -106,7 +106,7 @@ def check_logits(network: nn.Module, inputs: Tensor, logits: object) -> None:
         if isinstance(output, Tensor) and not output.isfinite().all():
             wrong.append(f"layer {name!r}")
 
-    with as_written(network) as handles, torch.inference_mode():
+    with evaluation_mode(network) as handles, torch.inference_mode():
         handles += [_after(module, partial(look, n)) for n, module in network.named_modules()]
         network(inputs)
     first = [*wrong, "what comes after all layers"][0]
@@ -132,7 +132,7 @@ def layers_and_logits(
         sizes[name] = tuple(volume.shape[2:])
         before[:] = name, output
 
-    with as_written(network) as handles, torch.inference_mode():
+    with evaluation_mode(network) as handles, torch.inference_mode():
         for name, module in network.named_modules():
             if name and not isinstance(module, nn.Linear | nn.Identity):
                 handles.append(_after(module, partial(measure, name)))
