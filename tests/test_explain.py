@@ -10,7 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small import NAMES, Small, same, state
+from forms import class_maps
+from small import NAMES, Small, same, seen_by, state
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models.resnet import BasicBlock, ResNet
@@ -21,7 +22,6 @@ from lib.explain import __main__ as command
 from lib.explain.__main__ import main
 from lib.explain.clip import explain
 from lib.explain.explanation import ExplainError, Explanation
-from lib.explain.maps import activations_and_logits, class_maps
 from lib.explain.overlay import overlay
 from lib.model import WEIGHTS, inflate
 from lib.viewer import html
@@ -341,7 +341,7 @@ def test_in_place_relu_after_the_layer(network, frames, layer):
         in_place.maps, explain(network, frames, layer=layer, method="gradcam").maps
     )
     network.relu1.inplace = True
-    seen = activations_and_logits(network, network.preprocess(frames), "bn1")
+    seen = seen_by(network, network.preprocess(frames), "bn1")
     assert (seen.activations < 0).any()  # what the layer gave, not what became of it
 
 
@@ -351,7 +351,7 @@ def test_nothing_below_the_layer_is_differentiated(network, frames):
         network.get_submodule(name).register_forward_pre_hook(
             lambda _m, args, name=name: needs.update({name: args[0].requires_grad})
         )
-    activations_and_logits(network, network.preprocess(frames), "relu1", gradient=True)
+    seen_by(network, network.preprocess(frames), "relu1", gradient=True)
     assert needs == {"bn1": False, "conv2": True, "bn2": True}
 
 

@@ -14,7 +14,7 @@ from lib.explain import occlusion
 from lib.explain.explanation import FPS, ExplainError, Explanation, class_index
 from lib.explain.maps import GRADIENT_METHODS, OneByOne, Reshape, maps_of, watching
 from lib.explain.overlay import interpolation
-from lib.explain.receptive_field import Axis, centres, measure, receptive_field, tap_energies
+from lib.explain.receptive_field import ReceptiveField, measure, tap_energies
 from lib.model.networks import Preprocess
 
 METHODS = ("cam", *GRADIENT_METHODS, "occlusion")
@@ -73,8 +73,7 @@ def explain(
     preprocess = preprocess or getattr(network, "preprocess", None)
     inputs = network_inputs(network, clip.frames, preprocess)  # (1, 3, T, H, W)
     shape, frames, bias = tuple(inputs.shape[2:]), len(clip), None
-    known = isinstance(preprocess, Preprocess)
-    notes = [CROPS] * (not known and _crops(preprocess, clip.frames.shape))
+    notes = [CROPS] * _crops(preprocess, clip.frames.shape)
     names = class_names or getattr(network, "classes", None)
     if method == "occlusion":
         window = window or tuple(max(1, side // 4) for side in shape)
@@ -83,8 +82,9 @@ def explain(
         maps, logits = occlusion.occlusion(network, inputs, window, stride, progress)
         names, mapped = _named(names, classes, len(logits))
         maps, layer = maps[mapped], "input"
-        axes = [Axis(n, s, w / 2, *[(w / 2, w / 2)] * 3) for n, w, s in zip(shape, window, stride)]
-        locate = partial(list, axes)
+        sides = tuple((w / 2, w / 2) for w in window)
+        box = ReceptiveField(shape, stride, tuple(w / 2 for w in window), sides, sides, sides)
+        locate = lambda: box  # noqa: E731
     else:
         with watching(network, inputs, layer, method != "cam", reshape) as seen:
             names, mapped = _named(names, classes, seen.logits.shape[1])
@@ -92,15 +92,15 @@ def explain(
             maps, logits = maps_of(seen, wanted, method, weights, progress or iter)
         maps, logits, layer = maps[0], logits[0], seen.layer  # (M, t, h, w), (K,)
         bias = _bias(seen.head, maps, logits, mapped)
-        known = network, layer, shape, tuple(maps.shape[1:]), reshape, tap_energies(network)
-        locate = partial(measure, *known)
-    maps, logits, grid = maps.cpu().numpy(), logits.cpu().numpy(), maps.shape[1:]
-    if grid[0] != frames:
-        maps = _over_frames(maps, centres(locate()[0], grid[0]), frames)
+        grid, energies = tuple(maps.shape[1:]), tap_energies(network)
+        locate = partial(measure, network, layer, shape, grid, reshape, energies)
+    maps, logits = maps.cpu().numpy(), logits.cpu().numpy()
+    if (steps := maps.shape[1]) != frames:
+        maps = _over_frames(maps, locate().centres(0, steps), frames)
     close = 1e-5 if inputs.dtype.itemsize > 2 else 1e-2
     probable = len(logits) > 1 and abs(logits.sum() - 1) < close and (logits >= 0).all()
     notes += [SOFTMAX] * bool(probable)
-    geometry = cache(lambda: _geometry(locate(), grid, notes))
+    geometry = cache(lambda: _geometry(locate(), maps.shape[2:], notes))
     return Explanation(
         frames=clip.frames,
         times=clip.times,
@@ -119,19 +119,22 @@ def explain(
     )
 
 
-def _geometry(axes: Sequence[Axis | None], grid: Sequence[int], notes: list[str]) -> tuple:
+def _geometry(field: ReceptiveField, grid: tuple[int, int], notes: list[str]) -> tuple:
     """The cells' centres as fractions of the frame, what a cell sees, and what to say of them."""
-    if None in axes[1:]:
+    unknown = np.isnan(field.first)  # (3,)
+    if unknown[1:].any():
         notes = [*notes, "where cells look could not be measured: they are spread evenly"]
-    elif None in axes:
+    elif unknown[0]:
         notes = [*notes, "how far cells look along time could not be measured"]
-    cells = tuple(centres(axis, n).astype(np.float32) for axis, n in zip(axes[1:], grid[1:]))
-    return cells, receptive_field(axes), "; ".join(notes)
+    cells = tuple(field.centres(i, n).astype(np.float32) for i, n in enumerate(grid, start=1))
+    return cells, None if unknown.any() else field, "; ".join(notes)
 
 
 def _crops(preprocess: Callable, shape: Sequence[int]) -> bool:
     """Whether `preprocess` keeps an edge of the frames (T, S, S, 3) from the network. ExplainError
     where it turns them over: a map would lie on the wrong side."""
+    if isinstance(preprocess, Preprocess):
+        return False
     black, framed = np.zeros((2, *shape), np.uint8)
     edge = max(1, shape[1] // 16)
     framed[:, -edge:], framed[:, :, -edge:] = 80, 80

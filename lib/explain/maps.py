@@ -1,7 +1,7 @@
 """From what a layer saw to a map of the evidence: the formulas, signed, in float32.
 
 One forward pass remembers a layer's activations A (N, C, T, h, w), by which the logits can be
-differentiated. `class_maps` turns both into maps (N, M, T, h, w) for any batch.
+differentiated. `maps_of` turns both into maps (N, M, T, h, w) for any batch.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -88,12 +88,6 @@ def watching(
         yield Seen(logits=logits, **found)
 
 
-def activations_and_logits(*arguments, **options) -> Seen:
-    """What `watching` shows; for gradients only of networks that do not recompute."""
-    with watching(*arguments, **options) as seen:
-        return seen
-
-
 def check_logits(network: nn.Module, inputs: Tensor, logits: object) -> None:
     """Raises ExplainError for what is not finite logits (N, K), and says where that begins."""
     if not isinstance(logits, Tensor) or logits.ndim != 2:
@@ -138,20 +132,6 @@ def layers_and_logits(
                 handles.append(_after(module, partial(measure, name)))
         logits = network(inputs)
     return sizes, logits
-
-
-def class_maps(
-    network, inputs: Tensor, classes, layer=None, method="cam", weights="clip", reshape=None
-) -> tuple[Tensor, Seen]:
-    """Signed maps (N, M, T, h, w) float32 of `classes`, and what the forward pass showed.
-
-    classes: indices (M,) for all samples, or (N, M), each sample's own. method: "cam", or one of
-    `GRADIENT_METHODS`; weights: as in `channel_weights`. The others as in `watching`.
-    """
-    classes = torch.as_tensor(classes, device=inputs.device)
-    classes = classes.expand(len(inputs), -1) if classes.ndim == 1 else classes  # (N, M)
-    with watching(network, inputs, layer, method != "cam", reshape) as seen:
-        return maps_of(seen, classes, method, weights)[0], seen
 
 
 def maps_of(

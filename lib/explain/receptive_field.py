@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, product
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +26,8 @@ from lib.model.networks import evaluation_mode
 
 LONGER = (48, 144), (1440, 2880), (1440, 2880)  # more frames, rows, columns than the real input
 TINY = 1e-12  # the value of the input: gates stay linear, and ReLU6 is not reached
+
+UNKNOWN = np.nan, np.nan, *[(np.nan, np.nan)] * 3  # of an axis, as `_axis`
 
 Pair = tuple[float, float]
 Energies = dict[str, Tensor]
@@ -40,11 +41,13 @@ class ReceptiveField:
     `half`, `core` and `field` are distances (before, after) from the cell's centre to the edges of
     the shortest run of frames or pixels where half of its paths begin, 90% of them, and all, along
     each axis alone: of a box, two sides of 90% hold about 80%. They may be larger than the input,
-    whose border cuts them off; infinite where all is reached, or more than can be measured.
+    whose border cuts them off; infinite where all is reached, or more than can be measured. All
+    numbers of an axis that could not be measured are NaN.
     """
 
     shape: tuple[int, ...]  # T, H, W of the input
     stride: tuple[float, ...]  # from one cell to the next
+    first: tuple[float, ...]  # the centre of cell 0; 0.5 is the middle of the first frame or pixel
     half: tuple[Pair, ...]
     core: tuple[Pair, ...]
     field: tuple[Pair, ...]
@@ -59,6 +62,15 @@ class ReceptiveField:
         """Extent that holds 90% of a cell's paths (t, y, x): the effective receptive field."""
         return tuple(round(before + after, 6) for before, after in self.core)
 
+    def centres(self, axis: int, cells: int) -> np.ndarray:
+        """Centres of cells as fractions of an axis. A fraction f is pixel f * size - 0.5, counting
+        pixels from 0; it may lie outside 0..1 where padding is uneven. Where the axis could not be
+        measured, the cells are spread evenly, centred on (i + 0.5) / cells."""
+        first, stride, whole = self.first[axis], self.stride[axis], self.shape[axis]
+        if np.isnan(first):
+            first, stride, whole = 0.5, 1, cells
+        return (first + stride * np.arange(cells)) / whole
+
     def __repr__(self) -> str:
         extents = np.array([self.field, self.half, self.core]).sum(2).round(6)
         told = []
@@ -70,38 +82,6 @@ class ReceptiveField:
             note = f" ({'each way ' * ('x' in whole)}{', '.join(parts)})" if parts else ""
             told.append(f"{f'all {whole}' if seen == whole else f'{seen} of {whole}'} {unit}{note}")
         return f"a cell sees {' and '.join(told)}"
-
-
-class Axis(NamedTuple):
-    """A receptive field along one axis."""
-
-    shape: int  # frames or pixels of the input
-    stride: float
-    first: float  # the centre of cell 0; 0.5 is the middle of the first frame or pixel
-    half: Pair
-    core: Pair
-    field: Pair
-
-
-def cell_centres(network: nn.Module, layer: str, shape, grid) -> tuple[np.ndarray, ...]:
-    """Centres (t,), (y,), (x,) of a layer's cells, as `centres`; arguments as of `measure`."""
-    return tuple(map(centres, measure(network, layer, shape, grid), grid))
-
-
-def receptive_field(axes: Sequence[Axis | None]) -> ReceptiveField | None:
-    """What a cell sees along the axes of `measure`, or None where one of them is not known."""
-    if None in axes:
-        return None
-    shape, stride, _, *extents = zip(*axes)
-    return ReceptiveField(shape, stride, *extents)
-
-
-def centres(axis: Axis | None, cells: int) -> np.ndarray:
-    """Centres of cells as fractions of an axis. A fraction f is pixel f * size - 0.5, counting
-    pixels from 0; it may lie outside 0..1 where padding is uneven. Where the axis could not be
-    measured, the cells are spread evenly, centred on (i + 0.5) / cells."""
-    first, stride, whole = (axis.first, axis.stride, axis.shape) if axis else (0.5, 1, cells)
-    return (first + stride * np.arange(cells)) / whole
 
 
 def tap_energies(network: nn.Module) -> Energies:
@@ -121,8 +101,8 @@ def measure(
     grid: Sequence[int],
     reshape: Callable[[Tensor], Tensor] | None = None,
     energies: Energies | None = None,
-) -> list[Axis | None]:
-    """A layer's receptive field along time, height and width; None where it cannot be measured, as
+) -> ReceptiveField:
+    """The receptive field of a layer's cells; NaN along an axis where it cannot be measured, as
     with attention or transposed convolutions. What was measured is remembered.
 
     shape: T, H, W of the input. grid: t, h, w of the layer. reshape: makes (1, C, t, h, w) of what
@@ -133,12 +113,13 @@ def measure(
     key, known = (layer, *shape, *grid, reshape, key), _measured.setdefault(network, {})
     if key not in known:
         paths = partial(_paths, network, layer, reshape, PathCount(network, energies))
-        known[key] = [_along(axis, paths, tuple(shape), grid[axis]) for axis in range(3)]
+        axes = [_along(axis, paths, tuple(shape), grid[axis]) or UNKNOWN for axis in range(3)]
+        known[key] = ReceptiveField(tuple(shape), *zip(*axes))
     return known[key]
 
 
-def _along(axis: int, paths: Callable, shape: tuple, cells: int) -> Axis | None:
-    """What a layer with `cells` cells along an axis sees; the other axes are as short as the
+def _along(axis: int, paths: Callable, shape: tuple, cells: int) -> tuple | None:
+    """What a layer with `cells` cells sees along an axis; the other axes are as short as the
     network allows. A network that takes a single size is given that."""
     sizes = (1, 1, 1), (8, 8, 8), (shape[0], 8, 8), (shape[0], 32, 32)
     found = None
@@ -147,7 +128,7 @@ def _along(axis: int, paths: Callable, shape: tuple, cells: int) -> Axis | None:
         shares, count = paths(axis, size)
         if count > 1:
             found = _axis(shares, count, shape[axis], more, cells)
-            if not found or np.isfinite(found.field[0]) or more != LONGER[axis][0]:
+            if not found or np.isfinite(found[-1][0]) or more != LONGER[axis][0]:
                 break  # what reaches everything is tried on a longer input
     return found
 
@@ -178,9 +159,10 @@ def _paths(network, layer, reshape, mode, axis: int, size) -> tuple[np.ndarray |
     return None, 0
 
 
-def _axis(shares: np.ndarray, count: int, length: int, more: int, cells: int) -> Axis | None:
-    """The axis of an input of some length, from one measured on `more` with `count` cells; None if
-    these do not stand in equal steps, or something in between does not count paths."""
+def _axis(shares: np.ndarray, count: int, length: int, more: int, cells: int) -> tuple | None:
+    """Stride, first centre, half, core and field along an axis of some length, from the shares of
+    the paths on `more` than that, with `count` cells; None if these do not stand in equal steps, or
+    something in between does not count paths."""
     before, centre = shares @ (np.arange(length + more) + 0.5)
     stride, touched = centre - before, shares[:, [0, -1]].any()
     if not (np.isfinite(shares).all() and (shares >= 0).all() and stride > 1e-6):
@@ -192,7 +174,7 @@ def _axis(shares: np.ndarray, count: int, length: int, more: int, cells: int) ->
     reached, run = np.flatnonzero(shares[1]), partial(_shortest, shares[1], centre)
     whole = (-np.inf, np.inf) if touched else (reached[0], reached[-1] + 1)
     spans = [(float(centre - a), float(b - centre)) for a, b in (run(0.5), run(0.9), whole)]
-    return Axis(length, round(float(stride), 6), float(centre - count // 2 * stride), *spans)
+    return round(float(stride), 6), float(centre - count // 2 * stride), *spans
 
 
 def _shortest(shares: np.ndarray, centre: float, share: float) -> tuple[int, int]:
