@@ -11,7 +11,8 @@ from lib.data import cache
 from lib.data.check import check
 from lib.data.something import SomethingSomething
 from lib.data.video import VideoError, read_clip
-from lib.data.write import write_frames, write_video
+from lib.data.write import write_video
+from lib.miniature.dataset import write_frames
 
 
 def test_says_the_same_as_the_dataset(root, tmp_path):  # noqa: F811

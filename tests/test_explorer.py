@@ -17,10 +17,11 @@ from small import NAMES, Small
 
 from lib import explorer as module
 from lib import miniature
-from lib.data import Clip, SomethingSomething, VideoError, write_frames, write_video
+from lib.data import Clip, SomethingSomething, VideoError, write_video
 from lib.explain import ExplainError, Explanation
 from lib.explain.maps import layers_and_logits
 from lib.explorer import explore, sources
+from lib.miniature.dataset import write_frames
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 

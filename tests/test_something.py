@@ -9,8 +9,9 @@ from torch.utils.data import DataLoader
 
 from lib.data.check import check, main
 from lib.data.labels import CLASSES_10, CLASSES_40, GATHERED, class_set
-from lib.data.something import Item, SomethingSomething, assign_split, write_annotations
-from lib.data.write import write_frames, write_video
+from lib.data.something import Item, SomethingSomething, assign_split
+from lib.data.write import write_video
+from lib.miniature.dataset import write_annotations, write_frames
 
 CLASSES = ["Opening [something]", "Closing [something]", "Holding [something] next to [something]"]
 SPLITS = {"train": ["7", "8", "9"], "validation": ["10"], "test": ["11", "12"]}
@@ -256,7 +257,7 @@ def test_two_releases_in_one_folder(root, first):
 
 def test_annotations_of_the_first_release(root, tmp_path):
     items = SomethingSomething(root, "train").items
-    write_annotations(tmp_path / "v1", {"train": items, "validation": []}, CLASSES, release="v1")
+    write_annotations(tmp_path / "v1", {"train": items, "validation": []}, CLASSES, layout="v1")
     written = {path.name: path.read_text() for path in (tmp_path / "v1" / "labels").iterdir()}
     assert written == {
         "something-something-v1-labels.csv": "Opening something\nClosing something\n"
@@ -379,7 +380,7 @@ def test_the_check_reads_folders_of_frames(tmp_path):
     for name, count in ("1", 48), ("2", 6):
         write_frames(folder / name, np.full((count, 24, 32, 3), 90, np.uint8))
     items = [Item(name, folder / name, CLASSES[0], "", [], 0) for name in "12"]
-    write_annotations(tmp_path, {"train": items}, CLASSES, release="v1")
+    write_annotations(tmp_path, {"train": items}, CLASSES, layout="v1")
     report = check(tmp_path, splits=["train"])
     assert troubles(report) == {("2", "too short")} and report.ends_early == 0
 

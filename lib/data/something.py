@@ -18,7 +18,6 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from lib.data.video import Clip, read_clip
-from lib.files import write_text
 
 SPLITS = ("train", "validation", "test")
 RELEASES = {"v1": ("", "csv"), "v2": (".webm", "json")}  # suffixes of videos and annotations
@@ -227,32 +226,6 @@ def assign_split(id: str, seed: int) -> str:
     """
     rest = int(hashlib.sha256(f"{seed}/{id}".encode()).hexdigest(), 16) % 10
     return {8: "validation", 9: "test"}.get(rest, "train")
-
-
-def write_annotations(
-    root: str | Path, items_by_split: dict[str, list[Item]], classes: list[str], release="v2"
-) -> None:
-    """The files of a release below root/labels, the labels file last; each is whole or not there.
-
-    v2: JSON; the labels file maps a class without its brackets to its index in `classes`, as a
-    string. v1: CSV without brackets; the labels file is `classes`, line by line. Unlike both
-    releases, the test file is as complete as the others.
-    """
-    first, names = release == "v1", [plain(name) for name in classes]
-    contents = {}
-    for split, items in items_by_split.items():
-        if first:
-            contents[split] = [f"{item.id};{plain(item.template)}" for item in items]
-        else:
-            keys = ("id", "label", "template", "placeholders")
-            values = ((i.id, i.caption, i.template, i.placeholders) for i in items)
-            contents[split] = [dict(zip(keys, row)) for row in values]
-    contents["labels"] = names if first else {name: str(i) for i, name in enumerate(names)}
-    for name, content in contents.items():
-        path = _paths(root, release, f"{name}.{RELEASES[release][1]}")[0]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = "".join(f"{line}\n" for line in content)
-        write_text(path, lines if first else json.dumps(content, indent=1, ensure_ascii=False))
 
 
 def _class_indices(templates: list[list[str]]) -> dict[str, int]:
