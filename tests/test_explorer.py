@@ -397,14 +397,6 @@ def test_a_bad_upload_changes_nothing(explorer, tmp_path):
     assert explorer.error.startswith("empty.mp4: is empty")
 
 
-def test_add(explorer, video, clips):
-    explorer.add(video)
-    explorer.add(clips[1])
-    assert explorer.clip == 3 and np.array_equal(explorer.explanation.frames, clips[1])
-    explorer.add("gone.mp4")
-    assert "gone.mp4: no such file" in explorer.error and explorer.clip == 3
-
-
 # --- what a page shows ----------------------------------------------------------------------------
 
 
