@@ -34,8 +34,8 @@ class Explorer(widgets.VBox):
     """Menus, and the viewer of what they choose.
 
     clips: a `SomethingSomething`, a path, or a list of paths, `Clip`s and arrays (T, H, W, 3)
-        uint8; each is read when it is chosen. A path names a video, a folder or zip of JPEGs, or a
-        folder of videos. None: one drawn clip of each class.
+        uint8; each is read when it is chosen. A path names a video, or a folder or zip of JPEGs.
+        None: one drawn clip of each class.
     size: pixels a side of the square frames.
     options: what is chosen first, as the traits below; and more arguments of `explain`.
 
@@ -47,8 +47,7 @@ class Explorer(widgets.VBox):
     Setting a trait computes before it returns; to set several and compute once, set them ``with
     explorer.hold_trait_notifications():``. Interrupting the kernel stops the work.
 
-    Raises TraitError for what the menus do not offer, VideoError for a folder without clips,
-    ExplainError for an object that is no clip.
+    Raises TraitError for what the menus do not offer, ExplainError for an object that is no clip.
     """
 
     clip = traitlets.Any(None, allow_none=True)
@@ -231,7 +230,7 @@ def sources(clips: Any, size: int) -> Iterator[tuple[str, Callable[[int], Clip]]
         for index, item in enumerate(clips.items):
             yield f"{item.caption} ({item.id})", partial(_annotated, clips, index)
     else:
-        for number, clip in enumerate(_paths(clips) if isinstance(clips, str | Path) else clips):
+        for number, clip in enumerate([clips] if isinstance(clips, str | Path) else clips):
             if isinstance(clip, np.ndarray):
                 clip = Clip(clip, np.arange(len(clip)) / FPS)
             if isinstance(clip, Clip):
@@ -241,18 +240,6 @@ def sources(clips: Any, size: int) -> Iterator[tuple[str, Callable[[int], Clip]]
                 yield Path(clip).name, partial(read_clip, clip, fps=FPS, size=size)
             else:
                 raise ExplainError(f"{type(clip).__name__} is no clip: give a path, Clip or frames")
-
-
-def _paths(path: str | Path) -> list[Path]:
-    """The clips in a folder of clips, or the path itself."""
-    path, suffixes = Path(path), (*VIDEO_SUFFIXES, ".zip")
-    if not path.is_dir() or (path / "00001.jpg").is_file():
-        return [path]
-    inside = sorted(path.iterdir())
-    found = [p for p in inside if p.suffix.lower() in suffixes or (p / "00001.jpg").is_file()]
-    if not found:
-        raise VideoError(f"{path}: no video in it; name a folder of {', '.join(suffixes)}")
-    return found
 
 
 def _annotated(dataset: SomethingSomething, index: int, frames: int) -> Clip:

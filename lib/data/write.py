@@ -34,19 +34,15 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float) -> None:
         raise VideoError(f"{path}: cannot write {suffix or 'no suffix'}; use .webm, .mp4 or .gif")
     if not fps > 0:
         raise ValueError(f"fps={fps}: must be above 0")
-    write = partial(_gif if suffix == ".gif" else _encode, frames=_checked(frames), fps=fps)
+    frames = np.asarray(frames)
+    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not frames.size:
+        raise ValueError(f"frames: (T, H, W, 3) uint8 wanted, got {frames.shape} {frames.dtype}")
+    write = partial(_gif if suffix == ".gif" else _encode, frames=frames, fps=fps)
     try:
         write_whole(path, write)
     except av.FFmpegError as error:
         remedy = "try another size, rate or suffix"
         raise VideoError(f"{path}: cannot be encoded ({error.strerror}); {remedy}") from error
-
-
-def _checked(frames: np.ndarray) -> np.ndarray:
-    frames = np.asarray(frames)
-    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not frames.size:
-        raise ValueError(f"frames: (T, H, W, 3) uint8 wanted, got {frames.shape} {frames.dtype}")
-    return frames
 
 
 def _encode(path: Path, frames: np.ndarray, fps: float) -> None:
