@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lib.data.labels import CLASS_SETS, class_set
-from lib.data.something import SPLITS, Annotations, Classes, numbered
+from lib.data.something import SPLITS, Annotations, Classes, gathered
 from lib.data.video import VideoError, read_clip
 
 FRAMES = 16  # of a clip, at the rate of `read_clip`; half of them must be different ones
@@ -64,12 +64,13 @@ def check(
     if not splits or not set(splits) <= set(SPLITS):
         raise ValueError(f"splits={splits}: choose from {', '.join(SPLITS)}")
     annotations = Annotations(root)
-    names, class_of = numbered(annotations.names() if classes is None else classes)
+    classes = gathered(annotations.names() if classes is None else classes)
+    names, templates = list(classes), list(classes.values())
     report = Report({split: dict.fromkeys(names, 0) for split in splits})
     to_read, split_of = [], {}
     for split in report.clips:
         annotated = annotations.items(split)
-        chosen, unknown = annotations.choose(annotated, class_of)
+        chosen, unknown = annotations.choose(annotated, templates)
         to_read += [(split, item) for item in chosen]
         for item in unknown:
             what = f"the labels file lacks the template {item.template!r}"

@@ -7,6 +7,7 @@ import csv
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -75,9 +76,9 @@ class SomethingSomething(Dataset):
             items = annotations.items(split)
         else:
             items = [i for i in annotations.labelled() if assign_split(i.id, resplit) == split]
-        classes = annotations.classes() if classes is None else classes
-        self.classes, self._class_of = numbered(classes)
-        self.items, unknown = annotations.choose(items, self._class_of)
+        classes = gathered(annotations.classes() if classes is None else classes)
+        self.classes, self.templates = list(classes), list(classes.values())
+        self.items, unknown = annotations.choose(items, self.templates)
         if unknown:
             raise ValueError(
                 f"{root}: the labels file lacks the template {unknown[0].template!r} of video "
@@ -111,7 +112,7 @@ class SomethingSomething(Dataset):
 
     def class_of(self, template: str) -> int | None:
         """Index of the class that gathers the template, None where none does."""
-        return self._class_of.get(plain(template))
+        return class_indices(self.templates).get(plain(template))
 
 
 class Annotations:
@@ -181,16 +182,17 @@ class Annotations:
             items += self.items("test")
         return items
 
-    def choose(self, items: list[Item], class_of: dict[str, int]) -> tuple[list, list]:
+    def choose(self, items: list[Item], templates: list[list[str]]) -> tuple[list, list]:
         """Items whose template a class gathers, with the class's index; and items whose template
-        the labels file lacks. `class_of` is that of `numbered`."""
-        known, chosen, unknown = set(self.names()), [], []
+        the labels file lacks."""
+        index, known = class_indices(templates), set(self.names())
+        chosen, unknown = [], []
         for item in items:
             template = plain(item.template)
             if template not in known:
                 unknown.append(item)
-            elif template in class_of:
-                chosen.append(replace(item, class_index=class_of[template]))
+            elif template in index:
+                chosen.append(replace(item, class_index=index[template]))
         return chosen, unknown
 
 
@@ -210,19 +212,20 @@ def annotation_files(root: Path, release: str) -> dict[str, Path]:
     return found
 
 
-def numbered(classes: Classes) -> tuple[list[str], dict[str, int]]:
-    """Names of the classes, and the index of the class that gathers each template, which is written
-    without brackets. ValueError for no class, or a template in two of them."""
-    gathers = classes.items() if isinstance(classes, Mapping) else [(n, [n]) for n in classes]
-    names, class_of = [], {}
-    for index, (name, templates) in enumerate(gathers):
-        names.append(name)
-        for template in map(plain, templates):
-            if class_of.setdefault(template, index) != index:
-                raise ValueError(f"classes: {template!r} is in two of them; leave it in one")
-    if not names:
+def gathered(classes: Classes) -> dict[str, list[str]]:
+    """The templates of each class. ValueError for no class, or a template in two of them."""
+    pairs = dict(classes).items() if isinstance(classes, Mapping) else [(n, [n]) for n in classes]
+    if not pairs:
         raise ValueError("classes=[]: name at least one class, or leave it out for all")
-    return names, class_of
+    counts = Counter(plain(template) for _, templates in pairs for template in set(templates))
+    if twice := [template for template in counts if counts[template] > 1]:
+        raise ValueError(f"classes: {twice[0]!r} is in two of them; leave it in one")
+    return dict(pairs)
+
+
+def class_indices(templates: list[list[str]]) -> dict[str, int]:
+    """The index of the class that gathers each template, which is written without brackets."""
+    return {plain(name): index for index, names in enumerate(templates) for name in names}
 
 
 def assign_split(id: str, seed: int) -> str:
