@@ -6,6 +6,7 @@ Where no kernel runs, as on a page of the built book, the viewer stands alone.
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from html import escape
 from pathlib import Path
@@ -33,8 +34,8 @@ class Explorer(widgets.VBox):
     """Menus, and the viewer of what they choose.
 
     clips: a `SomethingSomething`, a path, or a list of paths, `Clip`s and arrays (T, H, W, 3)
-        uint8; each is read when it is chosen. A path names a video, a folder or zip of JPEGs, or a
-        folder of videos. None: one drawn clip of each class.
+        uint8; each is read when it is chosen. A path names a video, or a folder or zip of JPEGs.
+        None: one drawn clip of each class.
     size: pixels a side of the square frames.
     options: what is chosen first, as the traits below; and more arguments of `explain`.
 
@@ -46,8 +47,7 @@ class Explorer(widgets.VBox):
     Setting a trait computes before it returns; to set several and compute once, set them ``with
     explorer.hold_trait_notifications():``. Interrupting the kernel stops the work.
 
-    Raises TraitError for what the menus do not offer, VideoError for a folder without clips,
-    ExplainError for an object that is no clip.
+    Raises TraitError for what the menus do not offer, ExplainError for an object that is no clip.
     """
 
     clip = traitlets.Any(None, allow_none=True)
@@ -76,12 +76,6 @@ class Explorer(widgets.VBox):
         self._build()
         self.observe(self._explain, CHOICES)
         self._explain()
-
-    def add(self, clip: Any) -> None:
-        """Offer more, of what `clips` may be, and choose it; a bad file goes to `error`."""
-        clips = clip if isinstance(clip, str | Path) else [clip]
-        for name, read in sources(clips, self._options["size"]):
-            self._add(name, read)
 
     def __repr__(self) -> str:
         return f"Explorer({len(self._sources)} clips, {self.explanation!r})"
@@ -120,7 +114,13 @@ class Explorer(widgets.VBox):
             if self.clip is None or chosen == self._tried:
                 return
             self._tried = chosen
-            explanation = self._attempt(self._explained, *chosen)
+            number, method, layer, classes, frames = chosen
+            explanation = None
+            with self._working():
+                clip = self._read(self._sources[number][1], frames)
+                indices = [self._names.index(name) for name in classes] or None
+                layer = None if method == "occlusion" else layer
+                explanation = explain(self._network, clip, indices, layer, method, **self._options)
             if explanation is not None:
                 # As a cell shows it: scripts run in an output, not in `widgets.HTML`.
                 data = {"text/html": html(explanation), "text/plain": repr(explanation)}
@@ -128,18 +128,13 @@ class Explorer(widgets.VBox):
                 self._view.outputs = (shown,)
                 self.set_trait("explanation", explanation)
 
-    def _explained(self, number, method, layer, classes, frames) -> Explanation:
-        clip = self._read(self._sources[number][1], frames)
-        indices = [self._names.index(name) for name in classes] or None
-        layer = None if method == "occlusion" else layer
-        return explain(self._network, clip, indices, layer, method, **self._options)
-
-    def _attempt(self, work: Callable, *arguments: Any) -> Any:
-        """The result, or None with the reason in `error`."""
-        result, error = None, ""
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        """Busy inside; what goes wrong there ends it, and is said in `error`."""
+        error = ""
         self.set_trait("busy", True)
         try:
-            result = work(*arguments)
+            yield
         except KeyboardInterrupt:
             error = "Stopped. Choose again to go on."
         except (ValueError, RuntimeError, OSError) as refusal:  # of the file, network or layer
@@ -147,7 +142,6 @@ class Explorer(widgets.VBox):
         finally:
             self.set_trait("busy", False)
         self.set_trait("error", error)
-        return result
 
     def _progress(self, steps: Sequence) -> Iterator:
         """The steps, one by one, shown in the bar."""
@@ -157,20 +151,18 @@ class Explorer(widgets.VBox):
             yield step
             self._bar.value += 1
 
-    def _add(self, name: str, read: Callable[[int], Clip]) -> None:
-        with self._lock:
-            if self._attempt(self._read, read, self.frames) is None:
-                return
-            self._sources.append((name, read))
-            self._links["clip"].unlink()  # or the new list would choose its first
-            self._menus["clip"].options = self._clips.items()
-            self._links["clip"].link()
-            self.clip = len(self._sources) - 1
-
     def _uploaded(self, change) -> None:
         for file in change.new:
             name = Path(file["name"]).name
-            self._add(name, partial(self._read_upload, name, bytes(file["content"])))
+            read, clip = partial(self._read_upload, name, bytes(file["content"])), None
+            with self._lock:
+                with self._working():
+                    clip = self._read(read, self.frames)
+                if clip is not None:
+                    self._sources.append((name, read))
+                    with self.hold_trait_notifications():  # a new list chooses its first
+                        self._menus["clip"].options = self._clips.items()
+                        self.clip = len(self._sources) - 1
         self._upload.value = ()  # nothing is kept twice, and the same name may come again
 
     def _read_upload(self, name: str, content: bytes, frames: int) -> Clip:
@@ -193,12 +185,11 @@ class Explorer(widgets.VBox):
             "classes": widgets.SelectMultiple(options=self._names, rows=5, tooltip=several),
         }
         none_as_text = (lambda name: name or "", lambda text: text or None)
-        self._links = {}
         for name, menu in self._menus.items():
             menu.description, menu.style.description_width = name, "4rem"
             menu.layout.width = "22rem"
             transform = none_as_text if name == "layer" else None
-            self._links[name] = traitlets.link((self, name), (menu, "value"), transform)
+            traitlets.link((self, name), (menu, "value"), transform)
         no_layer = self._menus["layer"], "disabled"
         traitlets.dlink((self, "method"), no_layer, lambda method: method == "occlusion")
         accept = ",".join(VIDEO_SUFFIXES)
@@ -239,7 +230,7 @@ def sources(clips: Any, size: int) -> Iterator[tuple[str, Callable[[int], Clip]]
         for index, item in enumerate(clips.items):
             yield f"{item.caption} ({item.id})", partial(_annotated, clips, index)
     else:
-        for number, clip in enumerate(_paths(clips) if isinstance(clips, str | Path) else clips):
+        for number, clip in enumerate([clips] if isinstance(clips, str | Path) else clips):
             if isinstance(clip, np.ndarray):
                 clip = Clip(clip, np.arange(len(clip)) / FPS)
             if isinstance(clip, Clip):
@@ -249,18 +240,6 @@ def sources(clips: Any, size: int) -> Iterator[tuple[str, Callable[[int], Clip]]
                 yield Path(clip).name, partial(read_clip, clip, fps=FPS, size=size)
             else:
                 raise ExplainError(f"{type(clip).__name__} is no clip: give a path, Clip or frames")
-
-
-def _paths(path: str | Path) -> list[Path]:
-    """The clips in a folder of clips, or the path itself."""
-    path, suffixes = Path(path), (*VIDEO_SUFFIXES, ".zip")
-    if not path.is_dir() or (path / "00001.jpg").is_file():
-        return [path]
-    inside = sorted(path.iterdir())
-    found = [p for p in inside if p.suffix.lower() in suffixes or (p / "00001.jpg").is_file()]
-    if not found:
-        raise VideoError(f"{path}: no video in it; name a folder of {', '.join(suffixes)}")
-    return found
 
 
 def _annotated(dataset: SomethingSomething, index: int, frames: int) -> Clip:

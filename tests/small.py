@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from lib.explain.maps import watching
+
 NAMES = ["Opening [something]", "Closing [something]", "Tearing [something]"]
 
 
@@ -83,3 +85,9 @@ def explanation(seed: int = 0, steps: int = FRAMES, **changes) -> SimpleNamespac
         fields["logits"] = fields["maps"].sum(axis=(1, 2, 3)) + bias
     powers = np.exp(fields["logits"] - fields["logits"].max())
     return SimpleNamespace(**fields, probabilities=powers / powers.sum())
+
+
+def seen_by(*arguments, **options):
+    """What `watching` shows, after its block."""
+    with watching(*arguments, **options) as seen:
+        return seen

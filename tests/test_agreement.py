@@ -13,16 +13,17 @@ import pytest
 import pytorch_grad_cam as gradcam
 import torch
 from captum.attr import LayerGradCam
+from forms import class_maps
 from monai import visualize as monai
 from scipy.ndimage import zoom
-from small import NAMES, Small
+from small import NAMES, Small, seen_by
 from torch import Tensor, nn
 from torchcam import methods as torchcam
 from torchvision.models import resnet, video
 
 from lib import miniature
 from lib.explain.clip import explain
-from lib.explain.maps import activations_and_logits, class_maps, weighted_sum
+from lib.explain.maps import weighted_sum
 from lib.model import networks
 from lib.model.inflate import inflate
 
@@ -206,7 +207,7 @@ def test_explain_agrees_with_captum_on_the_network_that_ships(layer):
 
 def plus_plus(case: Case, layer: str, denominator: str, tiny: float) -> Tensor:
     """Grad-CAM++ with a denominator like another library's."""
-    seen = activations_and_logits(case.network, case.inputs, layer, gradient=True)
+    seen = seen_by(case.network, case.inputs, layer, gradient=True)
     (g,) = torch.autograd.grad(seen.logits[0, CLASS], seen.leaf)
     a, cells = seen.activations, (2, 3, 4)
     alpha = g**2

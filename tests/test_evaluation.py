@@ -9,12 +9,13 @@ import torch
 from small import Small, same, state
 
 from lib.data.labels import CLASSES_10
-from lib.data.something import Item, write_annotations
+from lib.data.something import Item
 from lib.data.write import write_video
 from lib.evaluation import Results, add_to_record, evaluate, read_record
 from lib.evaluation.__main__ import main
 from lib.evaluation.accuracy import reorder
 from lib.miniature import Fresh
+from lib.miniature.dataset import write_annotations
 from lib.model import networks
 from lib.model.networks import Profile
 

@@ -17,10 +17,11 @@ from small import NAMES, Small
 
 from lib import explorer as module
 from lib import miniature
-from lib.data import Clip, SomethingSomething, VideoError, write_frames, write_video
+from lib.data import Clip, SomethingSomething, write_video
 from lib.explain import ExplainError, Explanation
 from lib.explain.maps import layers_and_logits
 from lib.explorer import explore, sources
+from lib.miniature.dataset import write_frames
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -284,17 +285,12 @@ def test_sources(tmp_path, clips, video):
     with ZipFile(tmp_path / "zipped.zip", "w") as file:
         for path in (tmp_path / "jpegs").iterdir():
             file.write(path, path.name)
-    (tmp_path / "notes.txt").write_text("no clip")
-    (tmp_path / "empty").mkdir()
-    assert [name for name, _ in sources(tmp_path, 16)] == ["jpegs", "own.mp4", "zipped.zip"]
     given = [str(video), tmp_path / "jpegs", clips[0], Clip(clips[1], np.arange(8.0))]
     for _, read in sources([*given, tmp_path / "zipped.zip"], 16):
         clip = read(6)
         assert clip.frames.shape == (6, 16, 16, 3) and clip.label is clip.mask is None
     for path in video, tmp_path / "jpegs", tmp_path / "zipped.zip":
         assert [name for name, _ in sources(path, 16)] == [path.name]
-    with pytest.raises(VideoError, match="no video in it"):
-        list(sources(tmp_path / "empty", 16))
     with pytest.raises(ExplainError, match="float is no clip"):
         list(sources([1.5], 16))
 
@@ -394,14 +390,6 @@ def test_a_bad_upload_changes_nothing(explorer, tmp_path):
     assert len(inside(explorer, widgets.Dropdown, "clip").options) == 2
     upload(explorer, "empty.mp4", b"")
     assert explorer.error.startswith("empty.mp4: is empty")
-
-
-def test_add(explorer, video, clips):
-    explorer.add(video)
-    explorer.add(clips[1])
-    assert explorer.clip == 3 and np.array_equal(explorer.explanation.frames, clips[1])
-    explorer.add("gone.mp4")
-    assert "gone.mp4: no such file" in explorer.error and explorer.clip == 3
 
 
 # --- what a page shows ----------------------------------------------------------------------------

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from forms import class_maps
+from small import seen_by
 from torch import nn
 from torchvision.models import video
 
 from lib.explain.clip import explain
 from lib.explain.explanation import ExplainError
 from lib.explain.maps import (
-    activations_and_logits,
     channel_weights,
-    class_maps,
     grad_cam,
     grad_cam_plus_plus,
     hires_cam,
@@ -74,7 +74,7 @@ def test_captum_published_values(layer, expected):
             return self.fc1(self.relu1(self.conv1(x)).flatten(1)).relu()
 
     volume = torch.arange(16.0).view(1, 1, 1, 4, 4)
-    seen = activations_and_logits(OneConvolution(), volume, layer, gradient=True)
+    seen = seen_by(OneConvolution(), volume, layer, gradient=True)
     (gradient,) = torch.autograd.grad(seen.logits[0, 0], seen.leaf)
     result = weighted_sum(seen.activations, channel_weights(gradient))
     assert result[0, 0].tolist() == expected

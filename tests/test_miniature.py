@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lib import miniature
-from lib.data.labels import CLASSES_10, CLASSES_40, REVERSED, fill_template
+from lib.data.labels import CLASSES_10, CLASSES_40, REVERSED
 from lib.data.something import SPLITS, SomethingSomething
 from lib.data.video import read_clip
 from lib.miniature import drawing
@@ -29,8 +29,8 @@ def test_classes_are_the_articles():
 
 
 def test_captions():
-    assert fill_template("Picking [something] up", ["banana"]) == "picking banana up"
-    two = fill_template("Moving [something] away from [something]", ["kite", "red apple"])
+    assert miniature.fill_template("Picking [something] up", ["banana"]) == "picking banana up"
+    two = miniature.fill_template("Moving [something] away from [something]", ["kite", "red apple"])
     assert two == "moving kite away from red apple"
 
 

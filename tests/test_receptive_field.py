@@ -13,9 +13,8 @@ from torch.nn import functional as F
 from torchvision.models import resnet50
 from torchvision.models.video import r3d_18
 
-from lib.explain import receptive_field as measured
 from lib.explain.clip import explain
-from lib.explain.receptive_field import cell_centres, centres, measure
+from lib.explain.receptive_field import measure
 from lib.model import networks
 from lib.model.inflate import inflate
 from lib.viewer.viewer import html
@@ -38,18 +37,22 @@ def grid_of(network, layer, shape):
 
 def receptive_field(network, layer, shape, grid=None):
     """What a cell of a layer sees, with the grid that the network gives for that shape."""
-    return measured.receptive_field(
-        measure(network, layer, shape, grid or grid_of(network, layer, shape))
-    )
+    found = measure(network, layer, shape, grid or grid_of(network, layer, shape))
+    return None if np.isnan(found.first).any() else found
+
+
+def cell_centres(network, layer, shape, grid):
+    """Centres (t,), (y,), (x,) as fractions of the clip."""
+    field = measure(network, layer, shape, grid)
+    return [field.centres(axis, cells) for axis, cells in enumerate(grid)]
 
 
 def cells(network, layer, size, frames=1):
     """Centres of rows and columns, as fractions of a frame of `size`."""
     shape = (frames, *((size, size) if isinstance(size, int) else size))
     grid = grid_of(network, layer, shape)
-    axes = measure(network, layer, shape, grid)
-    assert None not in axes[1:]
-    return tuple(map(centres, axes[1:], grid[1:]))
+    assert not np.isnan(measure(network, layer, shape, grid).first[1:]).any()
+    return tuple(cell_centres(network, layer, shape, grid)[1:])
 
 
 def even(network):
@@ -350,16 +353,14 @@ def test_cells_are_those_of_the_weights_that_were_explained(frames):
     assert before.geometry_note == after.geometry_note == ""
 
 
-def test_computed_weights_that_have_changed_are_not_measured(frames):
+def test_computed_weights_weigh_evenly(frames):
+    """They cannot be kept, and may have changed when a cell's centre is asked for."""
     network = Two()
     nn.utils.parametrizations.weight_norm(network[0])
-    shown, found = explain(network, frames), explain(network, frames[::-1])
-    assert shown.footprint.size == (1, 3, 3)  # measured now
     network[0].parametrizations.weight.original1.data[..., 2] = 0
-    assert found.footprint == shown.footprint  # the same weights: remembered
     found = explain(network, frames)
-    network[0].parametrizations.weight.original1.data[..., 1] = 0
-    assert found.footprint is None and "could not be measured" in found.geometry_note
+    assert found.footprint.size == (1, 3, 3) and found.geometry_note == ""
+    np.testing.assert_allclose(pixels(found.cells[1], 16), 2 * np.arange(8), atol=1e-5)
 
 
 # --- how far a cell looks -------------------------------------------------------------------------

@@ -9,8 +9,9 @@ from torch.utils.data import DataLoader
 
 from lib.data.check import check, main
 from lib.data.labels import CLASSES_10, CLASSES_40, GATHERED, class_set
-from lib.data.something import Item, SomethingSomething, assign_split, write_annotations
-from lib.data.write import write_frames, write_video
+from lib.data.something import Item, SomethingSomething, assign_split
+from lib.data.write import write_video
+from lib.miniature.dataset import write_annotations, write_frames
 
 CLASSES = ["Opening [something]", "Closing [something]", "Holding [something] next to [something]"]
 SPLITS = {"train": ["7", "8", "9"], "validation": ["10"], "test": ["11", "12"]}
@@ -23,7 +24,7 @@ def root(tmp_path):
     (tmp_path / "videos").mkdir()
     for name, level in LEVELS.items():
         frames = np.full((12, 32, 48, 3), level, np.uint8)
-        write_video(tmp_path / "videos" / f"{name}.webm", frames, 12)
+        write_video(tmp_path / "videos" / f"{name}.webm", frames, 6)
     items = {split: [_item(tmp_path, name) for name in names] for split, names in SPLITS.items()}
     write_annotations(tmp_path, items, CLASSES)
     return tmp_path
@@ -147,7 +148,7 @@ def test_ids_may_be_numbers(root):
         ]
     everything = [SomethingSomething(root, split, resplit=3).items for split in SPLITS]
     assert {item.id for items in everything for item in items} == set(LEVELS)
-    assert troubles(check(root, least=4)) == set()
+    assert troubles(check(root)) == set()
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
@@ -156,7 +157,7 @@ def test_a_byte_order_mark_is_no_damage(root, encoding):
         path.write_text(path.read_text(encoding="utf-8"), encoding=encoding)
     data = SomethingSomething(root, "train")
     assert data.classes == CLASSES and [item.id for item in data.items] == SPLITS["train"]
-    assert troubles(check(root, least=4)) == set()
+    assert troubles(check(root)) == set()
 
 
 def test_no_classes_are_not_all_of_them(root):
@@ -242,12 +243,8 @@ def test_first_release_says_what_is_missing(first):
 
 
 def test_two_releases_in_one_folder(root, first):
-    with pytest.raises(ValueError, match="both are there; choose release='v1' or 'v2'"):
+    with pytest.raises(ValueError, match="both releases are there; give each a folder"):
         SomethingSomething(root, "train")
-    with pytest.raises(ValueError, match="'v3' is neither"):
-        SomethingSomething(root, "train", release="v3")
-    for release, clip in {"v1": "100218", "v2": "7"}.items():
-        assert SomethingSomething(root, "train", release=release).items[0].id == clip
     for path in root.rglob("*labels.*"):
         path.unlink()
     with pytest.raises(FileNotFoundError, match="neither .*v1-labels.csv nor .*v2-labels.json"):
@@ -256,7 +253,7 @@ def test_two_releases_in_one_folder(root, first):
 
 def test_annotations_of_the_first_release(root, tmp_path):
     items = SomethingSomething(root, "train").items
-    write_annotations(tmp_path / "v1", {"train": items, "validation": []}, CLASSES, release="v1")
+    write_annotations(tmp_path / "v1", {"train": items, "validation": []}, CLASSES, layout="v1")
     written = {path.name: path.read_text() for path in (tmp_path / "v1" / "labels").iterdir()}
     assert written == {
         "something-something-v1-labels.csv": "Opening something\nClosing something\n"
@@ -273,14 +270,14 @@ def test_a_class_gathers_templates(root):
     assert data.classes == ["Lids", "Others"]
     assert [(item.id, item.class_index) for item in data.items] == [("7", 0), ("8", 1), ("9", 0)]
     assert data.items[0].template == "Closing [something]"  # what it was filmed for
-    report = check(root, {"Lids": CLASSES[:2]}, least=4)
+    report = check(root, {"Lids": CLASSES[:2]})
     assert report.clips["train"] == {"Lids": 2} and report.clips["validation"] == {"Lids": 1}
 
 
 def test_a_class_without_a_clip_is_counted(root):
     report = check(root, ["Opening [something]", "Holding [something] next to [something]"],
-                   ["validation"], least=4)  # fmt: skip
-    assert report.clips["validation"]["Opening something"] == 0
+                   ["validation"])  # fmt: skip
+    assert report.clips["validation"]["Opening [something]"] == 0
     assert "0 or more of each" in report.summary()
 
 
@@ -321,8 +318,8 @@ def troubles(report):
 
 
 def test_a_whole_dataset_passes_the_check(root):
-    # 12 frames of 1/12 s last 1 s: 4 of the 16 frames of a clip are its own
-    report = check(root, least=4)
+    # 12 frames of 1/6 s last 2 s: 9 of the 16 frames of a clip are its own
+    report = check(root)
     assert troubles(report) == set() and report.ends_early == 6
     assert report.clips["train"] == {name.replace("[", "").replace("]", ""): 1 for name in CLASSES}
     assert sum(report.clips["test"].values()) == 2
@@ -337,7 +334,7 @@ def test_the_check_names_every_trouble(root):
     entries = json.loads(train.read_text())
     entries.append(entries[0] | {"id": "99", "template": "Juggling [something]"})
     train.write_text(json.dumps(entries))
-    report = check(root, least=4, splits=["train"])
+    report = check(root, splits=["train"])
     assert troubles(report) == {
         ("7", "missing"), ("8", "unreadable"), ("9", "too short"), ("99", "unlabelled"),
     }  # fmt: skip
@@ -347,10 +344,10 @@ def test_the_check_names_every_trouble(root):
 
 
 def test_the_check_reads_each_split_asked_for(root):
-    every = check(root, least=4)
-    report = check(root, splits=(split for split in SPLITS), least=4)
+    every = check(root)
+    report = check(root, splits=(split for split in SPLITS))
     assert report == every and sum(map(sum, map(dict.values, report.clips.values()))) == 6
-    assert check(root, splits=iter(["test"]), least=4).clips == {"test": every.clips["test"]}
+    assert check(root, splits=iter(["test"])).clips == {"test": every.clips["test"]}
     for wrong in ([], iter([]), ["val"], "train"):
         with pytest.raises(ValueError, match=r"splits=\[.*choose from train, validation, test"):
             check(root, splits=wrong)
@@ -360,7 +357,7 @@ def test_the_check_names_videos_that_are_there_twice(root):
     train = root / "labels/something-something-v2-train.json"
     entries = json.loads(train.read_text())
     train.write_text(json.dumps([*entries, entries[0], entries[1] | {"id": 11}]))
-    report = check(root, least=4)
+    report = check(root)
     assert [(t.split, t.id, t.kind, t.what) for t in report.troubles] == [
         ("train", "7", "repeated", "is in train already"),
         ("test", "11", "repeated", "is in train already"),
@@ -369,7 +366,7 @@ def test_the_check_names_videos_that_are_there_twice(root):
 
 def test_the_check_of_some_classes_passes_over_the_others(root):
     (root / "videos/7.webm").unlink()  # Closing
-    report = check(root, classes=CLASSES[2:], least=4)
+    report = check(root, classes=CLASSES[2:])
     assert troubles(report) == set() and sum(report.clips["train"].values()) == 1
 
 
@@ -379,23 +376,20 @@ def test_the_check_reads_folders_of_frames(tmp_path):
     for name, count in ("1", 48), ("2", 6):
         write_frames(folder / name, np.full((count, 24, 32, 3), 90, np.uint8))
     items = [Item(name, folder / name, CLASSES[0], "", [], 0) for name in "12"]
-    write_annotations(tmp_path, {"train": items}, CLASSES, release="v1")
+    write_annotations(tmp_path, {"train": items}, CLASSES, layout="v1")
     report = check(tmp_path, splits=["train"])
     assert troubles(report) == {("2", "too short")} and report.ends_early == 0
 
 
 def test_check_as_a_command(root, tmp_path, monkeypatch, capsys):
-    record = tmp_path / "check.json"
-    arguments = ["datasets", str(root), "--least", "4", "--workers", "1", "--record", str(record)]
-    monkeypatch.setattr("sys.argv", arguments)
+    monkeypatch.setattr("sys.argv", ["check", str(root), "--workers", "1"])
     with pytest.raises(SystemExit) as stop:
         main()
     assert not stop.value.code and "nothing is wrong" in capsys.readouterr().out
     (root / "videos/11.webm").unlink()
     with pytest.raises(SystemExit) as stop:
         main()
-    assert stop.value.code
-    assert json.loads(record.read_text())["troubles"][0]["id"] == "11"
-    monkeypatch.setattr("sys.argv", ["datasets", str(tmp_path / "nowhere")])
+    assert stop.value.code and "missing: test 11: " in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["check", str(tmp_path / "nowhere")])
     with pytest.raises(SystemExit, match="no such folder"):
         main()

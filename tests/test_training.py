@@ -12,10 +12,11 @@ from torch.utils.data import TensorDataset
 
 from lib import miniature
 from lib.data.labels import CLASSES_10, CLASSES_40
-from lib.data.something import Item, SomethingSomething, write_annotations
+from lib.data.something import Item, SomethingSomething
 from lib.data.views import Views
 from lib.data.write import write_video
 from lib.miniature import clip
+from lib.miniature.dataset import write_annotations
 from lib.model import hardware, networks
 from lib.model.inflate import inflate
 from lib.training import InMemory, Settings, batches, journal

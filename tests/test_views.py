@@ -5,10 +5,11 @@ import pytest
 from torch.utils.data import DataLoader
 
 from lib.data.cache import build_cache
-from lib.data.something import Item, SomethingSomething, write_annotations
+from lib.data.something import Item, SomethingSomething
 from lib.data.video import Crop, read_clip, square
 from lib.data.views import Views, Windows
-from lib.data.write import write_frames, write_video
+from lib.data.write import write_video
+from lib.miniature.dataset import write_annotations, write_frames
 
 RIGHT, LEFT = "Moving [something] from left to right", "Moving [something] from right to left"
 OPEN, FOLD = "Opening [something]", "Folding [something]"

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from book.experiments.rows import DEVICE, Rows, refusing
 from lib import miniature
 from lib.evaluation import read_record
-from lib.explain.maps import GRADIENT_METHODS, activations_and_logits, maps_of
+from lib.explain.maps import GRADIENT_METHODS, maps_of, watching
 from lib.explain.occlusion import centres, occlusion
 from lib.explain.overlay import on_pixels
-from lib.explain.receptive_field import cell_centres
+from lib.explain.receptive_field import measure
 from lib.miniature import Drawn
 from lib.miniature.dataset import VERSION
 from lib.model import networks
@@ -49,13 +49,15 @@ def by_gradient(
     same make: to measure each takes long."""
     found, classes = {}, torch.tensor([[cls]], device=inputs.device)
     for layer in (None, EARLIER[network.profile.backbone]):
-        seen = activations_and_logits(network, inputs, layer, gradient=True)
-        shape, grid = inputs.shape[2:], seen.activations.shape[2:]
-        _, *cells = cell_centres(measured or network, seen.layer, tuple(shape), tuple(grid))
-        for method in (*(["cam"] if layer is None else []), *GRADIENT_METHODS):
-            maps, _ = maps_of(seen, classes, method)  # (1, 1, T, h, w)
+        with watching(network, inputs, layer, gradient=True) as seen:
+            methods = ["cam"] * (layer is None) + [*GRADIENT_METHODS]
+            maps = {method: maps_of(seen, classes, method)[0][0, 0] for method in methods}
+        shape, grid = tuple(inputs.shape[2:]), tuple(seen.activations.shape[2:])
+        field = measure(measured or network, seen.layer, shape, grid)
+        cells = field.centres(1, grid[1]), field.centres(2, grid[2])
+        for method, values in maps.items():  # (T, h, w)
             name = method if layer is None else f"{method}, one stage earlier"
-            found[name] = on_pixels(maps[0, 0].cpu().numpy(), cells, shape[1:])
+            found[name] = on_pixels(values.cpu().numpy(), cells, shape[1:])
     return found
 
 

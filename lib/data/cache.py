@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from lib.data.something import CACHED, RELEASES, Annotations, Item
+from lib.data.something import CACHED, Annotations, Item
 from lib.data.video import JPEG_RATE, duration, read_clip
 from lib.files import write_text, write_whole
 
@@ -32,9 +32,7 @@ def pack(item: Item, folder: Path, side: int) -> int:
     return path.stat().st_size
 
 
-def build_cache(
-    root: str | Path, folder: str | Path, side=256, workers=1, release: str | None = None
-) -> int:
+def build_cache(root: str | Path, folder: str | Path, side: int = 256, workers: int = 1) -> int:
     """The whole dataset with its annotations; how many bytes its videos take. A run that was
     stopped goes on.
 
@@ -46,7 +44,7 @@ def build_cache(
         raise ValueError(f"side={side}: must be at least 1")
     if (root / CACHED).is_dir():
         raise ValueError(f"{root}: is a cache itself; name the folder of the videos")
-    annotations = Annotations(root, release)
+    annotations = Annotations(root)
     items = {item.id: item for item in annotations.labelled()}.values()
     videos, noted = folder / CACHED, folder / "side.txt"
     videos.mkdir(parents=True, exist_ok=True)
@@ -56,7 +54,7 @@ def build_cache(
     with ProcessPoolExecutor(workers) as pool:
         sizes = pool.map(partial(pack, folder=videos, side=side), items, chunksize=4)
         total = sum(tqdm(sizes, "clips", len(items)))
-    for path in annotations.files():  # last: half a cache is no dataset
+    for path in annotations.files.values():  # last: half a cache is no dataset
         target = folder / path.relative_to(root)
         target.parent.mkdir(exist_ok=True)
         write_whole(target, partial(shutil.copyfile, path))
@@ -83,7 +81,6 @@ def main() -> None:
     add("root", type=Path, help="folder of the dataset, either release")
     add("folder", type=Path, help="folder to write")
     add("--side", type=int, default=256, help="shorter side of the frames (%(default)s)")
-    add("--release", choices=RELEASES, help="which one, where the folder has both")
     add("--workers", type=int, default=os.cpu_count(), help="processes (one for each core)")
     args = parser.parse_args()
     try:

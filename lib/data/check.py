@@ -1,112 +1,105 @@
 """Is a dataset whole? `python -m lib.data.check ROOT` reads every clip once, before a long run."""
 
 import argparse
-import json
 import os
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from lib.data.labels import CLASS_SETS, class_set
-from lib.data.something import RELEASES, SPLITS, Annotations, Classes, gathered, plain
+from lib.data.something import SPLITS, Annotations, Classes, gathered
 from lib.data.video import VideoError, read_clip
-from lib.files import write_text
+
+FRAMES = 16  # of a clip, at the rate of `read_clip`; half of them must be different ones
 
 
-@dataclass(frozen=True)
-class Trouble:
+class Trouble(NamedTuple):
     """A video that would stop a run, or mislead it."""
 
+    kind: str  # "missing", "unreadable", "too short", "unlabelled" or "repeated"
     split: str
     id: str
-    kind: str  # "missing", "unreadable", "too short", "unlabelled" or "repeated"
     what: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class Report:
     """What `check` found."""
 
     clips: dict[str, dict[str, int]]  # of each split, how many of each class are whole
-    ends_early: int  # how many of these end before the window, so that the last frame is repeated
-    troubles: list[Trouble]
+    ends_early: int = 0  # how many of these end before the window: the last frame is repeated
+    troubles: list[Trouble] = field(default_factory=list)
 
     def summary(self) -> str:
-        """Counts, and of each kind of trouble the first ten."""
+        """Counts, then every trouble, kind by kind."""
         lines = []
         for split, counts in self.clips.items():
             found = f"{sum(counts.values()):>8} whole clips, {len(counts)} classes"
             lines.append(f"{split:<12}{found}, {min(counts.values())} or more of each")
         lines.append(f"{self.ends_early} of them end before the window; their last frame repeats")
-        for kind in dict.fromkeys(trouble.kind for trouble in self.troubles):
-            found = [f"  {t.split} {t.id}: {t.what}" for t in self.troubles if t.kind == kind]
-            lines += [f"{kind}: {len(found)}", *found[:10]]
-            lines += [f"  and {len(found) - 10} more"] * (len(found) > 10)
-        return "\n".join(lines + ["nothing is wrong"] * (not self.troubles))
+        lines += [
+            f"{kind}: {split} {id}: {what}" for kind, split, id, what in sorted(self.troubles)
+        ]
+        return "\n".join(lines if self.troubles else [*lines, "nothing is wrong"])
 
 
 def check(
     root: str | Path,
     classes: Classes | None = None,
     splits: Iterable[str] = SPLITS,
-    frames: int = 16,
-    fps: float = 4.0,
-    least: int | None = None,
-    release: str | None = None,
     workers: int = 1,
 ) -> Report:
     """Read every clip once, as a run would, and say what is wrong with which.
 
-    A clip is too short where fewer than `least` of its `frames` are different ones, half of them by
-    default. With `classes`, videos of other classes are not read; `workers` are processes.
+    With `classes`, videos of other classes are not read; `workers` are processes.
 
     Raises FileNotFoundError and ValueError where annotations are missing or no release is found.
     """
-    splits, least = list(splits), frames // 2 if least is None else least
+    splits = list(splits)
     if not splits or not set(splits) <= set(SPLITS):
         raise ValueError(f"splits={splits}: choose from {', '.join(SPLITS)}")
-    annotations = Annotations(root, release)
+    annotations = Annotations(root)
     classes = gathered(annotations.names() if classes is None else classes)
-    labels = [plain(name) for name in classes]
-    counts = {split: dict.fromkeys(labels, 0) for split in splits}
-    items, split_of, ends_early = [], {}, 0
-    troubles: list[Trouble] = []
-    for split in counts:
+    names, templates = list(classes), list(classes.values())
+    report = Report({split: dict.fromkeys(names, 0) for split in splits})
+    to_read, split_of = [], {}
+    for split in report.clips:
         annotated = annotations.items(split)
-        chosen, unknown = annotations.choose(annotated, list(classes.values()))
-        items += [(split, item) for item in chosen]
-        lacks = "the labels file lacks the template"
-        troubles += [Trouble(split, i.id, "unlabelled", f"{lacks} {i.template!r}") for i in unknown]
+        chosen, unknown = annotations.choose(annotated, templates)
+        to_read += [(split, item) for item in chosen]
+        for item in unknown:
+            what = f"the labels file lacks the template {item.template!r}"
+            report.troubles.append(Trouble("unlabelled", split, item.id, what))
         for item in annotated:
             if item.id in split_of:
                 already = f"is in {split_of[item.id]} already"
-                troubles.append(Trouble(split, item.id, "repeated", already))
+                report.troubles.append(Trouble("repeated", split, item.id, already))
             split_of.setdefault(item.id, split)
-    read = partial(_different_frames, frames=frames, fps=fps)
     with ProcessPoolExecutor(workers) as pool:
-        found = pool.map(read, [item.path for _, item in items], chunksize=16)
-        for (split, item), own in zip(items, tqdm(found, "clips", len(items), leave=False)):
-            if isinstance(own, str):
+        read = pool.map(_different_frames, [item.path for _, item in to_read], chunksize=16)
+        read = tqdm(read, "clips", len(to_read), leave=False)
+        for (split, item), different in zip(to_read, read):
+            if isinstance(different, str):
                 kind = "unreadable" if item.path.exists() else "missing"
-                troubles.append(Trouble(split, item.id, kind, own))
-            elif own < least:
-                what = f"{item.path}: {own} different frames of {frames}, the rest repeats"
-                troubles.append(Trouble(split, item.id, "too short", what))
+                report.troubles.append(Trouble(kind, split, item.id, different))
+            elif different < FRAMES // 2:
+                what = f"{item.path}: {different} different frames of {FRAMES}, the rest repeats"
+                report.troubles.append(Trouble("too short", split, item.id, what))
             else:
-                counts[split][labels[item.class_index]] += 1
-                ends_early += own < frames
-    return Report(counts, ends_early, troubles)
+                report.clips[split][names[item.class_index]] += 1
+                report.ends_early += different < FRAMES
+    return report
 
 
-def _different_frames(path: Path, frames: int, fps: float) -> int | str:
+def _different_frames(path: Path) -> int | str:
     """How many frames of a clip are different ones, or what is wrong with it."""
     try:
-        return len(np.unique(read_clip(path, frames, fps, size=32).times))
+        return len(np.unique(read_clip(path, FRAMES, size=32).times))
     except (VideoError, OSError) as error:
         return str(error)
 
@@ -121,21 +114,13 @@ def main() -> None:
     add("root", type=Path, help="folder of the dataset, either release")
     add("--classes", choices=CLASS_SETS, default="174", help="set of classes (%(default)s)")
     add("--splits", nargs="+", choices=SPLITS, default=SPLITS, help="splits to read (all)")
-    add("--frames", type=int, default=16, help="frames of a clip (%(default)s)")
-    add("--fps", type=float, default=4.0, help="frames of a clip per second (%(default)s)")
-    add("--least", type=int, help="different frames that a clip needs (half of --frames)")
-    add("--release", choices=RELEASES, help="which one, where the folder has both")
     add("--workers", type=int, default=os.cpu_count(), help="processes (one for each core)")
-    add("--record", type=Path, help="write all that was found to this file, as JSON")
-    options = vars(parser.parse_args())
-    record = options.pop("record")
+    args = parser.parse_args()
     try:
-        report = check(**options | {"classes": class_set(options["classes"])})
-        print(report.summary())
-        if record:
-            write_text(record, json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n")
+        report = check(args.root, class_set(args.classes), args.splits, args.workers)
     except (OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
+    print(report.summary())
     raise SystemExit(bool(report.troubles))
 
 

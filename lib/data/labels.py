@@ -40,15 +40,3 @@ def class_set(name: str) -> dict[str, list[str]] | None:
         return None
     classes = CLASSES_40 if name == "40" else CLASSES_10
     return {label: [label, *GATHERED.get(label, [])] for label in classes}
-
-
-def fill_template(template: str, placeholders: list[str]) -> str:
-    """The caption of a clip: its template with the objects put in, in order, lower case.
-
-    >>> fill_template("Moving [something] closer to [something]", ["banana", "red apple"])
-    'moving banana closer to red apple'
-    """
-    for placeholder in placeholders:
-        start, end = template.index("["), template.index("]")
-        template = template[:start] + placeholder + template[end + 1 :]
-    return template[0].lower() + template[1:]

@@ -18,7 +18,6 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from lib.data.video import Clip, read_clip
-from lib.files import write_text
 
 SPLITS = ("train", "validation", "test")
 RELEASES = {"v1": ("", "csv"), "v2": (".webm", "json")}  # suffixes of videos and annotations
@@ -49,9 +48,9 @@ class SomethingSomething(Dataset):
     An element is `(frames, class_index)`: (T, H, W, 3) uint8 RGB as `read_clip` gives them, square
     with a `size`. The `classes` are templates, or map each class to the templates that it gathers
     (see `class_set`); other videos are left out. By default, all templates of the labels file, in
-    its order. The `release`, "v1" or "v2", is read off the annotations unless given; v1 has no
-    brackets. A test split without templates takes them from test-answers.csv, lines of
-    `id;template`. With `resplit`, a seed, `assign_split` splits all videos of known templates.
+    its order. The `release`, "v1" or "v2", is read off the annotations; v1 has no brackets. A test
+    split without templates takes them from test-answers.csv, lines of `id;template`. With
+    `resplit`, a seed, `assign_split` splits all videos of known templates.
 
     Raises FileNotFoundError for a missing folder, annotation file or video, ValueError for an
     unknown split, two releases in one folder, a template that the labels file lacks, or classes
@@ -66,13 +65,12 @@ class SomethingSomething(Dataset):
         frames: int = 16,
         fps: float = 4.0,
         size: int | None = None,
-        release: str | None = None,
         resplit: int | None = None,
     ):
         self.split, self.frames, self.fps, self.size = split, frames, fps, size
         if split not in SPLITS:
             raise ValueError(f"split={split!r}: choose one of {', '.join(SPLITS)}")
-        annotations = Annotations(root, release)
+        annotations = Annotations(root)
         self.root, self.release = annotations.root, annotations.release
         if resplit is None:
             items = annotations.items(split)
@@ -114,39 +112,33 @@ class SomethingSomething(Dataset):
 
     def class_of(self, template: str) -> int | None:
         """Index of the class that gathers the template, None where none does."""
-        return _class_indices(self.templates).get(plain(template))
+        return class_indices(self.templates).get(plain(template))
 
 
 class Annotations:
     """What the files of a release say of its videos. Raises as `SomethingSomething`."""
 
-    def __init__(self, root: str | Path, release: str | None = None):
+    def __init__(self, root: str | Path):
         self.root = Path(root)
         if not self.root.is_dir():
             raise FileNotFoundError(f"{root}: no such folder; unpack or draw the dataset there")
-        found = [release] if release else releases(root)
+        labels = {release: f"labels.{kind}" for release, (_, kind) in RELEASES.items()}
+        found = [name for name in RELEASES if labels[name] in annotation_files(self.root, name)]
         if not found:
-            files = [f"{PREFIX.format(name)}labels.{RELEASES[name][1]}" for name in RELEASES]
+            files = " nor ".join(PREFIX.format(name) + labels[name] for name in RELEASES)
             remedy = "unpack or draw the dataset there"
-            raise FileNotFoundError(f"{root}: has neither {' nor '.join(files)}; {remedy}")
-        if len(found) > 1 or found[0] not in RELEASES:
-            fault = "both are there" if len(found) > 1 else f"{release!r} is neither"
-            raise ValueError(f"{root}: {fault}; choose release='v1' or 'v2'")
+            raise FileNotFoundError(f"{root}: has neither {files}; {remedy}")
+        if len(found) > 1:
+            raise ValueError(f"{root}: both releases are there; give each a folder of its own")
         self.release = found[0]
+        self.files = annotation_files(self.root, self.release)
 
     def file(self, name: str) -> Path:
         """Where an annotation file is."""
-        paths = _paths(self.root, self.release, name)
-        for path in filter(Path.is_file, paths):
-            return path
-        tried = ", ".join(map(str, paths))
-        raise FileNotFoundError(f"{self.root}: {paths[0].name} is missing; looked for {tried}")
-
-    def files(self) -> list[Path]:
-        """The annotation files that are there."""
-        names = [f"{name}.{RELEASES[self.release][1]}" for name in ("labels", *SPLITS)]
-        names = [*names, "test-answers.csv"]
-        return [self.file(name) for name in names if _exists(self.root, self.release, name)]
+        if name not in self.files:
+            name = PREFIX.format(self.release) + name
+            raise FileNotFoundError(f"{self.root}: {name} is missing; looked for it in labels, too")
+        return self.files[name]
 
     def names(self) -> list[str]:
         """The templates of the labels file, in order, without brackets."""
@@ -193,15 +185,31 @@ class Annotations:
     def choose(self, items: list[Item], templates: list[list[str]]) -> tuple[list, list]:
         """Items whose template a class gathers, with the class's index; and items whose template
         the labels file lacks."""
-        index, known = _class_indices(templates), set(self.names())
-        named = [(item, plain(item.template)) for item in items]
-        chosen = [replace(i, class_index=index[n]) for i, n in named if n in known and n in index]
-        return chosen, [item for item, name in named if name not in known]
+        index, known = class_indices(templates), set(self.names())
+        chosen, unknown = [], []
+        for item in items:
+            template = plain(item.template)
+            if template not in known:
+                unknown.append(item)
+            elif template in index:
+                chosen.append(replace(item, class_index=index[template]))
+        return chosen, unknown
 
 
 def plain(template: str) -> str:
     """Without brackets."""
     return template.replace("[", "").replace("]", "")
+
+
+def annotation_files(root: Path, release: str) -> dict[str, Path]:
+    """The annotation files of a release that are there, by their names without the prefix."""
+    kind, prefix = RELEASES[release][1], PREFIX.format(release)
+    found = {}
+    for name in [*(f"{name}.{kind}" for name in ("labels", *SPLITS)), "test-answers.csv"]:
+        for place in ("", prefix, "labels/", f"labels/{prefix}"):  # the last that has it counts
+            if (path := root / f"{place}{name}").is_file():
+                found[name] = path
+    return found
 
 
 def gathered(classes: Classes) -> dict[str, list[str]]:
@@ -215,9 +223,9 @@ def gathered(classes: Classes) -> dict[str, list[str]]:
     return dict(pairs)
 
 
-def releases(root: str | Path) -> list[str]:
-    """Which of "v1" and "v2" have a labels file in the folder."""
-    return [name for name in RELEASES if _exists(root, name, f"labels.{RELEASES[name][1]}")]
+def class_indices(templates: list[list[str]]) -> dict[str, int]:
+    """The index of the class that gathers each template, which is written without brackets."""
+    return {plain(name): index for index, names in enumerate(templates) for name in names}
 
 
 def assign_split(id: str, seed: int) -> str:
@@ -227,46 +235,6 @@ def assign_split(id: str, seed: int) -> str:
     """
     rest = int(hashlib.sha256(f"{seed}/{id}".encode()).hexdigest(), 16) % 10
     return {8: "validation", 9: "test"}.get(rest, "train")
-
-
-def write_annotations(
-    root: str | Path, items_by_split: dict[str, list[Item]], classes: list[str], release="v2"
-) -> None:
-    """The files of a release below root/labels, the labels file last; each is whole or not there.
-
-    v2: JSON; the labels file maps a class without its brackets to its index in `classes`, as a
-    string. v1: CSV without brackets; the labels file is `classes`, line by line. Unlike both
-    releases, the test file is as complete as the others.
-    """
-    first, names = release == "v1", [plain(name) for name in classes]
-    contents = {}
-    for split, items in items_by_split.items():
-        if first:
-            contents[split] = [f"{item.id};{plain(item.template)}" for item in items]
-        else:
-            keys = ("id", "label", "template", "placeholders")
-            values = ((i.id, i.caption, i.template, i.placeholders) for i in items)
-            contents[split] = [dict(zip(keys, row)) for row in values]
-    contents["labels"] = names if first else {name: str(i) for i, name in enumerate(names)}
-    for name, content in contents.items():
-        path = _paths(root, release, f"{name}.{RELEASES[release][1]}")[0]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = "".join(f"{line}\n" for line in content)
-        write_text(path, lines if first else json.dumps(content, indent=1, ensure_ascii=False))
-
-
-def _class_indices(templates: list[list[str]]) -> dict[str, int]:
-    return {plain(name): index for index, names in enumerate(templates) for name in names}
-
-
-def _paths(root: str | Path, release: str, name: str) -> list[Path]:
-    """Where an annotation file may be."""
-    names = (PREFIX.format(release) + name, name)
-    return [Path(root, folder, name) for folder in ("labels", "") for name in names]
-
-
-def _exists(root: str | Path, release: str, name: str) -> bool:
-    return any(path.is_file() for path in _paths(root, release, name))
 
 
 def _json(path: Path) -> Any:

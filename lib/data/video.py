@@ -92,7 +92,11 @@ def read_clip(
     ValueError for a count, rate, start or size that makes no sense.
     """
     path = Path(path)
-    _check(frames=frames, fps=fps, start=start, size=size)
+    if not (
+        frames > 0 and fps > 0 and (start is None or start >= 0) and (size is None or size > 0)
+    ):
+        given = f"frames={frames}, fps={fps}, start={start}, size={size}"
+        raise ValueError(f"{given}: counts, rates and sizes are above 0, start is at least 0")
     origin, length = _extent(path)
     start = _begin(path, start, length, frames / fps, at)
     read = _read_jpegs if _is_jpegs(path) else _read_video
@@ -112,13 +116,6 @@ def square(frames: np.ndarray, size: int, crop: Crop = CENTRE) -> np.ndarray:
     """A square of each frame (T, H, W, 3) uint8, antialiased: (T, size, size, 3)."""
     images = map(Image.fromarray, crop.of(frames))
     return np.stack([image.resize((size, size), Image.Resampling.BILINEAR) for image in images])
-
-
-def _check(**numbers: float | None) -> None:
-    for name, number in numbers.items():
-        if number is not None and not (number > 0 or number == 0 and name == "start"):
-            given = ", ".join(f"{name}={number}" for name, number in numbers.items())
-            raise ValueError(f"{given}: counts, rates and sizes are above 0, start is at least 0")
 
 
 def _begin(path: Path, start: float | None, length: float, seconds: float, at: float) -> float:

@@ -1,4 +1,4 @@
-"""Frames to a video file or a folder of JPEGs, whole or not at all."""
+"""Frames to a video file, whole or not at all."""
 
 from fractions import Fraction
 from functools import partial
@@ -34,36 +34,15 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float) -> None:
         raise VideoError(f"{path}: cannot write {suffix or 'no suffix'}; use .webm, .mp4 or .gif")
     if not fps > 0:
         raise ValueError(f"fps={fps}: must be above 0")
-    write = partial(_gif if suffix == ".gif" else _encode, frames=_checked(frames), fps=fps)
+    frames = np.asarray(frames)
+    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not frames.size:
+        raise ValueError(f"frames: (T, H, W, 3) uint8 wanted, got {frames.shape} {frames.dtype}")
+    write = partial(_gif if suffix == ".gif" else _encode, frames=frames, fps=fps)
     try:
         write_whole(path, write)
     except av.FFmpegError as error:
         remedy = "try another size, rate or suffix"
         raise VideoError(f"{path}: cannot be encoded ({error.strerror}); {remedy}") from error
-
-
-def write_frames(folder: str | Path, frames: np.ndarray) -> None:
-    """(T, H, W, 3) uint8 RGB to a new folder of JPEGs 00001.jpg, 00002.jpg, ... for `read_clip`.
-
-    Raises VideoError for a folder that exists; otherwise as `write_video`.
-    """
-    folder = Path(folder)
-    if folder.exists():
-        raise VideoError(f"{folder}: exists already; remove it or name another folder")
-    write_whole(folder, partial(_jpegs, frames=_checked(frames)))
-
-
-def _checked(frames: np.ndarray) -> np.ndarray:
-    frames = np.asarray(frames)
-    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not frames.size:
-        raise ValueError(f"frames: (T, H, W, 3) uint8 wanted, got {frames.shape} {frames.dtype}")
-    return frames
-
-
-def _jpegs(folder: Path, frames: np.ndarray) -> None:
-    folder.mkdir()
-    for number, frame in enumerate(frames, start=1):
-        Image.fromarray(frame).save(folder / f"{number:05}.jpg", quality=90)
 
 
 def _encode(path: Path, frames: np.ndarray, fps: float) -> None:

@@ -1,7 +1,6 @@
 """`explain`: which parts of which frames speak for a class, kept signed."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -15,12 +14,11 @@ from lib.explain import occlusion
 from lib.explain.explanation import FPS, ExplainError, Explanation, class_index
 from lib.explain.maps import GRADIENT_METHODS, OneByOne, Reshape, maps_of, watching
 from lib.explain.overlay import interpolation
-from lib.explain.paths import tap_energies
-from lib.explain.receptive_field import Axis, centres, measure, receptive_field
+from lib.explain.receptive_field import ReceptiveField, measure, tap_energies
 from lib.model.networks import Preprocess
 
-WHOLE = np.array([[0.0, 1.0], [0.0, 1.0]])  # of a frame: begin and end along height and width
 METHODS = ("cam", *GRADIENT_METHODS, "occlusion")
+CROPS = "preprocess crops, or cannot be followed: cells are drawn as if the network saw all"
 SOFTMAX = "the network ends in a softmax: these are maps of probabilities, not of logits"
 
 
@@ -75,7 +73,7 @@ def explain(
     preprocess = preprocess or getattr(network, "preprocess", None)
     inputs = network_inputs(network, clip.frames, preprocess)  # (1, 3, T, H, W)
     shape, frames, bias = tuple(inputs.shape[2:]), len(clip), None
-    region = _region(preprocess, clip.frames.shape)
+    notes = [CROPS] * _crops(preprocess, clip.frames.shape)
     names = class_names or getattr(network, "classes", None)
     if method == "occlusion":
         window = window or tuple(max(1, side // 4) for side in shape)
@@ -84,8 +82,9 @@ def explain(
         maps, logits = occlusion.occlusion(network, inputs, window, stride, progress)
         names, mapped = _named(names, classes, len(logits))
         maps, layer = maps[mapped], "input"
-        axes = [Axis(n, s, w / 2, *[(w / 2, w / 2)] * 3) for n, w, s in zip(shape, window, stride)]
-        locate = partial(list, axes)
+        sides = tuple((w / 2, w / 2) for w in window)
+        box = ReceptiveField(shape, stride, tuple(w / 2 for w in window), sides, sides, sides)
+        locate = lambda: box  # noqa: E731
     else:
         with watching(network, inputs, layer, method != "cam", reshape) as seen:
             names, mapped = _named(names, classes, seen.logits.shape[1])
@@ -93,15 +92,15 @@ def explain(
             maps, logits = maps_of(seen, wanted, method, weights, progress or iter)
         maps, logits, layer = maps[0], logits[0], seen.layer  # (M, t, h, w), (K,)
         bias = _bias(seen.head, maps, logits, mapped)
-        known = network, layer, shape, tuple(maps.shape[1:]), reshape, tap_energies(network)
-        locate = partial(measure, *known)
-    maps, logits, grid = maps.cpu().numpy(), logits.cpu().numpy(), maps.shape[1:]
-    if grid[0] != frames:
-        maps = _over_frames(maps, centres(locate()[0], grid[0]), frames)
+        grid, energies = tuple(maps.shape[1:]), tap_energies(network)
+        locate = partial(measure, network, layer, shape, grid, reshape, energies)
+    maps, logits = maps.cpu().numpy(), logits.cpu().numpy()
+    if (steps := maps.shape[1]) != frames:
+        maps = _over_frames(maps, locate().centres(0, steps), frames)
     close = 1e-5 if inputs.dtype.itemsize > 2 else 1e-2
     probable = len(logits) > 1 and abs(logits.sum() - 1) < close and (logits >= 0).all()
-    note = SOFTMAX if probable else ""
-    geometry = cache(lambda: _geometry(locate(), shape, grid, region, note))
+    notes += [SOFTMAX] * bool(probable)
+    geometry = cache(lambda: _geometry(locate(), maps.shape[2:], notes))
     return Explanation(
         frames=clip.frames,
         times=clip.times,
@@ -120,57 +119,33 @@ def explain(
     )
 
 
-def _geometry(axes, shape, grid, region: np.ndarray | None, note: str) -> tuple:
+def _geometry(field: ReceptiveField, grid: tuple[int, int], notes: list[str]) -> tuple:
     """The cells' centres as fractions of the frame, what a cell sees, and what to say of them."""
-    cells, field, notes = (
-        list(map(centres, axes[1:], grid[1:])),
-        receptive_field(axes),
-        [note] * bool(note),
-    )
-    if region is None:
-        notes.append("it cannot be told if preprocess crops: cells may lie elsewhere")
-    elif region is not WHOLE:
-        begin, size = region[:, 0], region[:, 1] - region[:, 0]
-        cells = [start + extent * each for start, extent, each in zip(begin, size, cells)]
-        whole = shape[0], *np.round(shape[1:] / size).astype(int).tolist()
-        field = field and replace(field, shape=whole)
-        parts = " and ".join("{:.0%} to {:.0%}".format(*part) for part in region)
-        notes.append(f"preprocess crops: the network sees {parts} of the frame's height and width")
-    if None in axes[1:]:
-        notes.append("where cells look could not be measured: they are spread evenly")
-    elif field is None:
-        notes.append("how far cells look along time could not be measured")
-    return tuple(each.astype(np.float32) for each in cells), field, "; ".join(notes)
+    unknown = np.isnan(field.first)  # (3,)
+    if unknown[1:].any():
+        notes = [*notes, "where cells look could not be measured: they are spread evenly"]
+    elif unknown[0]:
+        notes = [*notes, "how far cells look along time could not be measured"]
+    cells = tuple(field.centres(i, n).astype(np.float32) for i, n in enumerate(grid, start=1))
+    return cells, None if unknown.any() else field, "; ".join(notes)
 
 
-def _region(preprocess: Callable, shape: Sequence[int]) -> np.ndarray | None:
-    """The part of the frames (T, S, S, 3) that `preprocess` gives the network: begin and end along
-    height and width (2, 2), as fractions. None where that cannot be seen. ExplainError where it
-    turns the frames over: a map would lie on the wrong side.
-
-    It is shown a box that grows brighter to the right and downwards.
-    """
+def _crops(preprocess: Callable, shape: Sequence[int]) -> bool:
+    """Whether `preprocess` keeps an edge of the frames (T, S, S, 3) from the network. ExplainError
+    where it turns them over: a map would lie on the wrong side."""
     if isinstance(preprocess, Preprocess):
-        return WHOLE
-    side, first = shape[1], shape[1] * 3 // 8
-    last = max(side * 3 // 4, first + 2)
-    brightness, probe = np.linspace(48, 127, last - first), np.zeros(shape, np.uint8)
-    probe[:, first:last, first:last] = np.add.outer(brightness, brightness)[..., None]
-    seen = preprocess(probe).float()
-    seen = (seen - seen[..., :1, :1]).abs().flatten(0, -3).mean(0).cpu().numpy()  # (H, W)
-    region = np.empty((2, 2))
-    for axis, profile in enumerate((seen.mean(1), seen.mean(0))):
-        inside = np.flatnonzero(profile > profile.max() / 3)
-        if len(inside) in (0, len(profile)):
-            return None
-        dark, bright = np.array_split(profile[inside], [len(inside) // 2])
-        if dark.mean() > bright.mean():
-            raise ExplainError("preprocess mirrors the frames: mirror the clip instead")
-        scale = (last - first) / side / (inside[-1] + 1 - inside[0])
-        begin = first / side - inside[0] * scale
-        region[axis] = begin, begin + len(profile) * scale
-    whole = np.abs(region - WHOLE).max() < 0.01 + 2 / min(side, *seen.shape)
-    return WHOLE if whole else region
+        return False
+    black, framed = np.zeros((2, *shape), np.uint8)
+    edge = max(1, shape[1] // 16)
+    framed[:, -edge:], framed[:, :, -edge:] = 80, 80
+    framed[:, :edge], framed[:, :, :edge] = 240, 240  # the upper and left edge are brighter
+    seen = (preprocess(framed).float() - preprocess(black).float()).abs().flatten(0, -3).mean(0)
+    edges = [line.mean() for line in (*seen[[0, -1]], *seen.T[[0, -1]])]  # top, bottom, left, right
+    if not min(edges) > 0.2 * max(edges):
+        return True
+    if edges[0] < edges[1] or edges[2] < edges[3]:
+        raise ExplainError("preprocess mirrors the frames: mirror the clip instead")
+    return False
 
 
 def _named(names, classes, count: int) -> tuple[list[str], list[int]]:

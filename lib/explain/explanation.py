@@ -171,9 +171,8 @@ class Explanation:
             values = self.__getstate__()
             values["y"], values["x"] = values.pop("cells")
             if field := values["footprint"]:
-                values["footprint"] = np.column_stack(
-                    [field.shape, field.stride, field.half, field.core, field.field]
-                )  # (3, 8)
+                columns = [getattr(field, f.name) for f in fields(field)]
+                values["footprint"] = np.column_stack(columns)  # (3, 9)
             arrays = {name: x for name, x in values.items() if x is not None}
             write_whole(path, lambda part: np.savez_compressed(part, **arrays))
         elif suffix == ".html":
@@ -197,9 +196,9 @@ class Explanation:
             values |= {name: values[name].tolist() for name in ("classes", "mapped")}
             values |= {"cells": (values.pop("y"), values.pop("x")), "bias": values.get("bias")}
             if (rows := values.get("footprint")) is not None:
-                pairs = (tuple(map(tuple, rows[:, i : i + 2].tolist())) for i in (2, 4, 6))
-                shape, stride = rows[:, 0].astype(int).tolist(), rows[:, 1].tolist()
-                values["footprint"] = ReceptiveField(tuple(shape), tuple(stride), *pairs)
+                pairs = (tuple(map(tuple, rows[:, i : i + 2].tolist())) for i in (3, 5, 7))
+                shape, *numbers = (tuple(column) for column in rows[:, :3].T.tolist())
+                values["footprint"] = ReceptiveField(tuple(map(int, shape)), *numbers, *pairs)
             return cls(**values)
         except (OSError, ValueError, LookupError, TypeError, BadZipFile) as error:
             raise ExplainError(f"{path}: not a saved explanation ({error})") from error

@@ -1,7 +1,7 @@
 """From what a layer saw to a map of the evidence: the formulas, signed, in float32.
 
 One forward pass remembers a layer's activations A (N, C, T, h, w), by which the logits can be
-differentiated. `class_maps` turns both into maps (N, M, T, h, w) for any batch.
+differentiated. `maps_of` turns both into maps (N, M, T, h, w) for any batch.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from lib.explain.explanation import ExplainError, nearest
-from lib.explain.receptive_field import as_written
 from lib.model.inflate import Framewise
+from lib.model.networks import evaluation_mode
 
 UNRELATED = "no gradient at layer {!r}: no logit depends on it, or use_reentrant=True hides it"
 CHANNELS_LAST = (
@@ -72,7 +72,7 @@ def watching(
         found.update(leaf=leaf.requires_grad_(), activations=volume_of(leaf.detach())[0])
         return leaf.to(output.dtype).clone()  # a copy: an in-place ReLU may follow
 
-    with as_written(network) as handles:
+    with evaluation_mode(network) as handles:
         for name, module in modules.items():
             linear = isinstance(module, nn.Linear)
             if linear:
@@ -88,12 +88,6 @@ def watching(
         yield Seen(logits=logits, **found)
 
 
-def activations_and_logits(*arguments, **options) -> Seen:
-    """What `watching` shows; for gradients only of networks that do not recompute."""
-    with watching(*arguments, **options) as seen:
-        return seen
-
-
 def check_logits(network: nn.Module, inputs: Tensor, logits: object) -> None:
     """Raises ExplainError for what is not finite logits (N, K), and says where that begins."""
     if not isinstance(logits, Tensor) or logits.ndim != 2:
@@ -106,7 +100,7 @@ def check_logits(network: nn.Module, inputs: Tensor, logits: object) -> None:
         if isinstance(output, Tensor) and not output.isfinite().all():
             wrong.append(f"layer {name!r}")
 
-    with as_written(network) as handles, torch.inference_mode():
+    with evaluation_mode(network) as handles, torch.inference_mode():
         handles += [_after(module, partial(look, n)) for n, module in network.named_modules()]
         network(inputs)
     first = [*wrong, "what comes after all layers"][0]
@@ -132,26 +126,12 @@ def layers_and_logits(
         sizes[name] = tuple(volume.shape[2:])
         before[:] = name, output
 
-    with as_written(network) as handles, torch.inference_mode():
+    with evaluation_mode(network) as handles, torch.inference_mode():
         for name, module in network.named_modules():
             if name and not isinstance(module, nn.Linear | nn.Identity):
                 handles.append(_after(module, partial(measure, name)))
         logits = network(inputs)
     return sizes, logits
-
-
-def class_maps(
-    network, inputs: Tensor, classes, layer=None, method="cam", weights="clip", reshape=None
-) -> tuple[Tensor, Seen]:
-    """Signed maps (N, M, T, h, w) float32 of `classes`, and what the forward pass showed.
-
-    classes: indices (M,) for all samples, or (N, M), each sample's own. method: "cam", or one of
-    `GRADIENT_METHODS`; weights: as in `channel_weights`. The others as in `watching`.
-    """
-    classes = torch.as_tensor(classes, device=inputs.device)
-    classes = classes.expand(len(inputs), -1) if classes.ndim == 1 else classes  # (N, M)
-    with watching(network, inputs, layer, method != "cam", reshape) as seen:
-        return maps_of(seen, classes, method, weights)[0], seen
 
 
 def maps_of(

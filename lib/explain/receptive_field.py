@@ -2,36 +2,35 @@
 
 Resizing assumes that cell i of n is centred on (i + 0.5) / n of the frame. Strides and padding
 decide otherwise: the cells of ResNet-50's last layer are centred on pixels 0, 32, 64, ..., half a
-cell higher and further left. So the network is asked, by counting the paths from its input to a
-cell: see `PathCount`.
-
-The gradient of a cell says how many paths begin at each pixel. It is taken of two neighbouring
-cells in the middle of a longer input, far from its borders. Their centroids give the stride and
-where the first cell lies; how the paths spread is how far a cell looks. The input is longer by a
-multiple of the stride, so that it is padded as the real one is: TensorFlow's "SAME" pads by what is
-left over.
+cell higher and further left. So the network is asked, by counting the paths from its input to two
+neighbouring cells in the middle of a longer input, far from its borders: see `PathCount`. Their
+centroids give the stride and where the first cell lies; how the paths spread is how far a cell
+looks. The input is longer by a multiple of the stride, so that it is padded as the real one is:
+TensorFlow's "SAME" pads by what is left over.
 """
 
-import sys
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
-from typing import NamedTuple
+from itertools import chain, product
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
-from lib.explain.paths import PathCount, tap_energies, tensors
 from lib.model.networks import evaluation_mode
 
-LONGER = (48, 144), (1152, 2304), (1152, 2304)  # more frames, rows, columns than the real input
+LONGER = (48, 144), (1440, 2880), (1440, 2880)  # more frames, rows, columns than the real input
 TINY = 1e-12  # the value of the input: gates stay linear, and ReLU6 is not reached
 
+UNKNOWN = np.nan, np.nan, *[(np.nan, np.nan)] * 3  # of an axis, as `_axis`
+
 Pair = tuple[float, float]
+Energies = dict[str, Tensor]
 _measured: weakref.WeakKeyDictionary[nn.Module, dict] = weakref.WeakKeyDictionary()
 
 
@@ -42,11 +41,13 @@ class ReceptiveField:
     `half`, `core` and `field` are distances (before, after) from the cell's centre to the edges of
     the shortest run of frames or pixels where half of its paths begin, 90% of them, and all, along
     each axis alone: of a box, two sides of 90% hold about 80%. They may be larger than the input,
-    whose border cuts them off; infinite where all is reached, or more than can be measured.
+    whose border cuts them off; infinite where all is reached, or more than can be measured. All
+    numbers of an axis that could not be measured are NaN.
     """
 
     shape: tuple[int, ...]  # T, H, W of the input
     stride: tuple[float, ...]  # from one cell to the next
+    first: tuple[float, ...]  # the centre of cell 0; 0.5 is the middle of the first frame or pixel
     half: tuple[Pair, ...]
     core: tuple[Pair, ...]
     field: tuple[Pair, ...]
@@ -61,6 +62,15 @@ class ReceptiveField:
         """Extent that holds 90% of a cell's paths (t, y, x): the effective receptive field."""
         return tuple(round(before + after, 6) for before, after in self.core)
 
+    def centres(self, axis: int, cells: int) -> np.ndarray:
+        """Centres of cells as fractions of an axis. A fraction f is pixel f * size - 0.5, counting
+        pixels from 0; it may lie outside 0..1 where padding is uneven. Where the axis could not be
+        measured, the cells are spread evenly, centred on (i + 0.5) / cells."""
+        first, stride, whole = self.first[axis], self.stride[axis], self.shape[axis]
+        if np.isnan(first):
+            first, stride, whole = 0.5, 1, cells
+        return (first + stride * np.arange(cells)) / whole
+
     def __repr__(self) -> str:
         extents = np.array([self.field, self.half, self.core]).sum(2).round(6)
         told = []
@@ -74,36 +84,14 @@ class ReceptiveField:
         return f"a cell sees {' and '.join(told)}"
 
 
-class Axis(NamedTuple):
-    """A receptive field along one axis."""
-
-    shape: int  # frames or pixels of the input
-    stride: float
-    first: float  # the centre of cell 0; 0.5 is the middle of the first frame or pixel
-    half: Pair
-    core: Pair
-    field: Pair
-
-
-def cell_centres(network: nn.Module, layer: str, shape, grid) -> tuple[np.ndarray, ...]:
-    """Centres (t,), (y,), (x,) of a layer's cells, as `centres`; arguments as of `measure`."""
-    return tuple(map(centres, measure(network, layer, shape, grid), grid))
-
-
-def receptive_field(axes: Sequence[Axis | None]) -> ReceptiveField | None:
-    """What a cell sees along the axes of `measure`, or None where one of them is not known."""
-    if None in axes:
-        return None
-    shape, stride, _, *extents = zip(*axes)
-    return ReceptiveField(shape, stride, *extents)
-
-
-def centres(axis: Axis | None, cells: int) -> np.ndarray:
-    """Centres of cells as fractions of an axis. A fraction f is pixel f * size - 0.5, counting
-    pixels from 0; it may lie outside 0..1 where padding is uneven. Where the axis could not be
-    measured, the cells are spread evenly, centred on (i + 0.5) / cells."""
-    first, stride, whole = (axis.first, axis.stride, axis.shape) if axis else (0.5, 1, cells)
-    return (first + stride * np.arange(cells)) / whole
+def tap_energies(network: nn.Module) -> Energies:
+    """What the paths depend on beside the network's form: of each kernel, the sum of its squared
+    weights over the channels. Kept, they can be used after the weights have changed."""
+    return {
+        name: torch.linalg.vector_norm(x.detach().float(), dim=(0, 1)).square()
+        for name, x in chain(network.named_parameters(), network.named_buffers())
+        if x.is_floating_point() and x.ndim > 2 and x.shape[2:].numel() > 1
+    }
 
 
 def measure(
@@ -112,62 +100,42 @@ def measure(
     shape: Sequence[int],
     grid: Sequence[int],
     reshape: Callable[[Tensor], Tensor] | None = None,
-    energies: dict[str, Tensor] | None = None,
-) -> list[Axis | None]:
-    """A layer's receptive field along time, height and width; None where it cannot be measured, as
+    energies: Energies | None = None,
+) -> ReceptiveField:
+    """The receptive field of a layer's cells; NaN along an axis where it cannot be measured, as
     with attention or transposed convolutions. What was measured is remembered.
 
     shape: T, H, W of the input. grid: t, h, w of the layer. reshape: makes (1, C, t, h, w) of what
     the layer gives. energies: `tap_energies` when it was explained; None are those of now.
     """
     energies = tap_energies(network) if energies is None else energies
-    weights = _bytes(energies)
-    known, key = _measured.setdefault(network, {}), (layer, *shape, *grid, reshape, weights)
+    key = b"".join(energy.cpu().numpy().tobytes() for energy in energies.values())
+    key, known = (layer, *shape, *grid, reshape, key), _measured.setdefault(network, {})
     if key not in known:
-        mode = PathCount(network, energies, weights != _bytes(tap_energies(network)))
-        paths = partial(_paths, network, layer, reshape, mode)
-        known[key] = [_along(axis, paths, tuple(shape), grid[axis]) for axis in range(3)]
+        paths = partial(_paths, network, layer, reshape, PathCount(network, energies))
+        axes = [_along(axis, paths, tuple(shape), grid[axis]) or UNKNOWN for axis in range(3)]
+        known[key] = ReceptiveField(tuple(shape), *zip(*axes))
     return known[key]
 
 
-@contextmanager
-def as_written(network: nn.Module) -> Iterator[list]:
-    """`evaluation_mode`, and without compiled code, which passes over hooks and modes."""
-    compiled = "torch._dynamo" in sys.modules  # what compiles has loaded it; it loads slowly
-    with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
-        with evaluation_mode(network) as handles:
-            yield handles
-
-
-def _bytes(energies: dict[str, Tensor]) -> bytes:
-    return b"".join(energy.cpu().numpy().tobytes() for energy in energies.values())
-
-
-# --- one axis -------------------------------------------------------------------------------------
-
-
-def _along(axis: int, measured: Callable, shape: tuple, cells: int, longer=None) -> Axis | None:
-    """What a layer with `cells` cells along an axis sees; the other axes are as short as the
+def _along(axis: int, paths: Callable, shape: tuple, cells: int) -> tuple | None:
+    """What a layer with `cells` cells sees along an axis; the other axes are as short as the
     network allows. A network that takes a single size is given that."""
-    longer, short = longer or LONGER[axis], (shape[0], 8, 8)
-    sizes = (1, 1, 1), (8, 8, 8), short, (shape[0], 32, 32)
-    for others, more in [*product(sizes, longer), (short, 0), (shape, 0)]:
+    sizes = (1, 1, 1), (8, 8, 8), (shape[0], 8, 8), (shape[0], 32, 32)
+    found = None
+    for others, more in [*product(sizes, LONGER[axis]), (sizes[2], 0), (shape, 0)]:
         size = [shape[i] + more if i == axis else n for i, n in enumerate(others)]
-        paths, count = measured(axis, size)
-        if not count:
-            continue
-        found = _axis(paths, count, shape[axis], more, cells)
-        if found and more < longer[-1] and np.isinf(found.field[0]):
-            continue  # try on a longer input
-        rest = -more % max(1, round(found.stride)) if found else 0
-        return _along(axis, measured, shape, cells, (more + rest,)) if rest else found
-    return None
+        shares, count = paths(axis, size)
+        if count > 1:
+            found = _axis(shares, count, shape[axis], more, cells)
+            if not found or np.isfinite(found[-1][0]) or more != LONGER[axis][0]:
+                break  # what reaches everything is tried on a longer input
+    return found
 
 
 def _paths(network, layer, reshape, mode, axis: int, size) -> tuple[np.ndarray | None, int]:
     """The shares (2, L) of the paths to two cells in the middle of an axis that begin at each of
-    its L pixels, or (1, L) to a single cell; and how many cells there are, 0 where the network
-    refuses the size before it comes to the layer."""
+    its L pixels, and how many cells there are, 0 where the network refuses the size."""
     answers: list = []
 
     def remember(_module, _args, output):
@@ -175,39 +143,38 @@ def _paths(network, layer, reshape, mode, axis: int, size) -> tuple[np.ndarray |
         output = output if reshape is None else reshape(output)
         answers[:] = [output] if output.ndim == 5 and output.numel() else []
 
-    with torch.inference_mode(False), torch.enable_grad(), as_written(network) as handles:
+    with torch.inference_mode(False), torch.enable_grad(), evaluation_mode(network) as handles:
+        device = next((x.device for x in network.parameters()), None)
+        probe = torch.full((1, 3, *size), TINY, dtype=torch.float64, device=device)
+        handles.append(network.get_submodule(layer).register_forward_hook(remember))
+        with suppress(Exception), mode:  # what follows the layer may refuse the size
+            network(probe.requires_grad_().clone())
         with suppress(Exception):
-            device = next((x.device for _, x in tensors(network)), None)
-            probe = torch.full((1, 3, *size), TINY, dtype=torch.float64, device=device)
-            handles.append(network.get_submodule(layer).register_forward_hook(remember))
-            with suppress(Exception), mode:
-                network(probe.requires_grad_().clone())
             (answer,) = answers[0]  # (C, t, h, w)
             cells = answer.transpose(1 + axis, 0).flatten(1).sum(1)
-            two = cells[max(0, len(cells) // 2 - 1) : len(cells) // 2 + 1]
-            paths = [torch.autograd.grad(cell, probe, retain_graph=True)[0] for cell in two]
-            paths = torch.stack(paths).transpose(3 + axis, 1).flatten(2).sum(2)  # (2, L)
-            return (paths / paths.sum(1, keepdim=True)).cpu().numpy(), len(cells)
+            two = cells[len(cells) // 2 - 1 :][:2]
+            shares = [torch.autograd.grad(cell, probe, retain_graph=True)[0] for cell in two]
+            shares = torch.stack(shares).transpose(3 + axis, 1).flatten(2).sum(2)  # (2, L)
+            return (shares / shares.sum(1, keepdim=True)).cpu().numpy(), len(cells)
     return None, 0
 
 
-def _axis(paths: np.ndarray, count: int, length: int, more: int, cells: int) -> Axis | None:
-    """The axis of an input of some length, from one measured on `more` with `count` cells; None if
-    these do not stand in equal steps, or something in between does not count paths."""
-    if count == 1:  # it sees everything, however long that is
-        return Axis(length, float(length), length / 2, *[(np.inf,) * 2] * 3) if cells == 1 else None
-    before, centre = paths @ (np.arange(length + more) + 0.5)
-    stride, touched = centre - before, paths[:, [0, -1]].any()
-    if not (np.isfinite(paths).all() and (paths >= 0).all() and stride > 1e-6):
+def _axis(shares: np.ndarray, count: int, length: int, more: int, cells: int) -> tuple | None:
+    """Stride, first centre, half, core and field along an axis of some length, from the shares of
+    the paths on `more` than that, with `count` cells; None if these do not stand in equal steps, or
+    something in between does not count paths."""
+    before, centre = shares @ (np.arange(length + more) + 0.5)
+    stride, touched = centre - before, shares[:, [0, -1]].any()
+    if not (np.isfinite(shares).all() and (shares >= 0).all() and stride > 1e-6):
         return None
     if more and abs((count - cells) * stride - more) >= stride:
         return None  # such as an adaptive pool, whose cells grow with the input
     if not more and (touched or abs(count * stride - length) > length / 2):
         return None  # the border is too near
-    reached, run = np.flatnonzero(paths[1]), partial(_shortest, paths[1], centre)
+    reached, run = np.flatnonzero(shares[1]), partial(_shortest, shares[1], centre)
     whole = (-np.inf, np.inf) if touched else (reached[0], reached[-1] + 1)
     spans = [(float(centre - a), float(b - centre)) for a, b in (run(0.5), run(0.9), whole)]
-    return Axis(length, round(float(stride), 6), float(centre - count // 2 * stride), *spans)
+    return round(float(stride), 6), float(centre - count // 2 * stride), *spans
 
 
 def _shortest(shares: np.ndarray, centre: float, share: float) -> tuple[int, int]:
@@ -216,3 +183,79 @@ def _shortest(shares: np.ndarray, centre: float, share: float) -> tuple[int, int
     ends = np.searchsorted(before, before + share - 1e-9)
     runs = [(start, int(end)) for start, end in enumerate(ends) if end < len(before)]
     return min(runs, key=lambda run: (run[1] - run[0], round(abs(sum(run) / 2 - centre), 6)))
+
+
+class PathCount(TorchFunctionMode):
+    """Inside it, a gradient counts paths (as Luo et al. 2016, arXiv 1701.04128): a convolution or
+    pool is a weighted mean over its window, a norm the identity, and beyond a border all is as at
+    it. A tap of a kernel weighs its energy, since a gradient of random signs spreads like that (see
+    `test_learned_taps_predict_where_gradients_lie`); all weigh alike in a kernel that the network
+    computes anew."""
+
+    def __init__(self, network: nn.Module, energies: Energies):
+        super().__init__()
+        named = chain(network.named_parameters(), network.named_buffers())
+        self.energies = {id(x): energies[name] for name, x in named if name in energies}
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs, name = kwargs or {}, getattr(function, "__name__", "")
+        if name in ("conv1d", "conv2d", "conv3d"):
+            return self.convolution(*args, **kwargs)
+        if name.startswith("max_pool"):
+            return _max_pool(*args, **kwargs)
+        if name.startswith("avg_pool"):
+            return _average_pool(*args, **kwargs)
+        if name.startswith("adaptive_max_pool"):
+            return getattr(F, name.replace("max", "avg"))(*args[:2])
+        if name in ("batch_norm", "instance_norm", "group_norm", "layer_norm", "rms_norm"):
+            return args[0]
+        if name == "linear":
+            return args[0].mean(-1, keepdim=True).repeat_interleave(len(args[1]), -1)
+        if name == "pad" and len(args[1]) <= 2 * (args[0].ndim - 2) and min(args[1]) >= 0:
+            return F.pad(args[0], [*args[1], *[0] * 6][: 2 * args[0].ndim - 4], mode="replicate")
+        if name in ("scaled_dot_product_attention", "multi_head_attention_forward"):
+            raise NotImplementedError("attention reaches everything")
+        return function(*args, **kwargs)
+
+    def convolution(self, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+        """A mean over the window, weighted by energies, the same for every channel of a group."""
+        energy = self.energies.get(id(weight), torch.ones(weight.shape[2:]))
+        energy = energy if energy.any() else torch.ones_like(energy)
+        pads = {"valid": 0}.get(padding, padding)
+        if padding == "same":
+            reach = [d * (k - 1) for d, k in zip(_each(dilation, energy.ndim), energy.shape)]
+            pads = [(r // 2, r - r // 2) for r in reach]
+        x = _mean(x.unflatten(1, (groups, -1)).mean(2), energy, stride, pads, dilation)
+        return x.repeat_interleave(len(weight) // groups, 1)
+
+
+def _max_pool(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, *_, **__):
+    n, strides = x.ndim - 2, stride or kernel_size
+    pads = zip(_each(padding, n), _each(strides, n))  # with ceil_mode also past the end
+    pads = [(p, p + ceil_mode * (step - 1)) for p, step in pads]
+    return _mean(x, torch.ones(_each(kernel_size, n)), strides, pads, dilation)
+
+
+def _average_pool(x, kernel_size, stride=None, padding=0, ceil_mode=False, *_, **__) -> Tensor:
+    return _max_pool(x, kernel_size, stride, padding, 1, ceil_mode)
+
+
+def _mean(x: Tensor, weights: Tensor, stride, padding, dilation) -> Tensor:
+    """A mean of x (N, C, ...) over sliding windows, one axis after the other, weighted by the sums
+    of the weights. padding: a number or a pair (before, after) for each axis."""
+    n = weights.ndim
+    for i, *of_axis in zip(range(n), *(_each(value, n) for value in (stride, padding, dilation))):
+        step, (before, after), spread = of_axis[0], _each(of_axis[1], 2), of_axis[2]
+        sums, length = weights.to(x).movedim(i, -1).sum_to_size(weights.shape[i]), x.shape[i - n]
+        count = (length + before + after - spread * (len(sums) - 1) - 1) // step + 1
+        places = torch.arange(count)[:, None] * step + torch.arange(len(sums)) * spread - before
+        mean = x.new_zeros(count, length)
+        places, shares = places.clip(0, length - 1).to(x.device), sums / sums.sum()
+        mean.scatter_add_(1, places, shares.expand(count, -1))
+        x = (x.transpose(i - n, -1) @ mean.T).transpose(i - n, -1)
+    return x
+
+
+def _each(value, n: int) -> Sequence:
+    """A value for each of n axes, of one that may be for all."""
+    return [value] * n if isinstance(value, int) else list(value) * (n if len(value) == 1 else 1)

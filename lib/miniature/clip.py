@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 from torch.utils.data import Dataset
 
-from lib.data.labels import CLASSES_40, fill_template
+from lib.data.labels import CLASSES_40
 from lib.data.something import SPLITS
 from lib.data.video import Clip
 from lib.miniature import actions, scenes
@@ -121,6 +121,18 @@ def draw(
         truth=truth,
         placeholders=scene.placeholders,
     )
+
+
+def fill_template(template: str, placeholders: list[str]) -> str:
+    """The caption of a clip: its template with the objects put in, in order, lower case.
+
+    >>> fill_template("Moving [something] closer to [something]", ["banana", "red apple"])
+    'moving banana closer to red apple'
+    """
+    for placeholder in placeholders:
+        start, end = template.index("["), template.index("]")
+        template = template[:start] + placeholder + template[end + 1 :]
+    return template[0].lower() + template[1:]
 
 
 class Fresh(Dataset):

@@ -1,21 +1,22 @@
 """The miniature Something-Something on disk, in the layout of one of the dataset's releases."""
 
 import json
-import os
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
-from lib.data.labels import fill_template
-from lib.data.something import FOLDERS, RELEASES, SPLITS, Item, releases, write_annotations
-from lib.data.write import write_frames, write_video
+from lib.data.something import PREFIX, RELEASES, SPLITS, Item, plain
+from lib.data.write import write_video
 from lib.files import write_text, write_whole
-from lib.miniature.clip import CLASSES, FPS, VERSION, Truth, draw
+from lib.miniature.clip import CLASSES, FPS, VERSION, Truth, draw, fill_template
 from lib.miniature.drawing import FRAME
+
+FOLDERS = {"v1": "20bn-something-something-v1", "v2": "videos"}  # of the clips
 
 
 def write(
@@ -47,16 +48,16 @@ def write(
     jobs = [(split, i) for split in SPLITS for i in range(counts[split])]
     missing = [job for job in jobs if not _truth(root, identity(*job)).is_file()]
     if missing:
-        for folder in (_videos(root, layout), root / "truth"):
+        for folder in (root / FOLDERS[layout], root / "truth"):
             folder.mkdir(parents=True, exist_ok=True)
         write_text(card, json.dumps(made))
-        with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+        with ProcessPoolExecutor(workers) as pool:
             work = pool.map(partial(_write_clip, root, layout, seed, size), missing, chunksize=4)
             for _ in tqdm(work, total=len(missing), desc=f"drawing {root}", unit="clip"):
                 pass
-    if missing or layout not in releases(root):
+    if missing or not _annotation_file(root, layout, "labels").is_file():
         items = {
-            split: [_item(root, layout, s, i) for s, i in jobs if s == split] for split in SPLITS
+            split: [_item(root, layout, split, i) for i in range(counts[split])] for split in SPLITS
         }
         write_annotations(root, items, CLASSES, layout)
     return root
@@ -77,13 +78,8 @@ def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
     return width, height
 
 
-def _videos(root: Path, layout: str) -> Path:
-    """The folder of the clips."""
-    return root / FOLDERS[0 if layout == "v1" else -1].format(layout)
-
-
 def _video(root: Path, layout: str, clip_id: str) -> Path:
-    return _videos(root, layout) / f"{clip_id}{RELEASES[layout][0]}"
+    return root / FOLDERS[layout] / f"{clip_id}{RELEASES[layout][0]}"
 
 
 def _write_clip(
@@ -111,6 +107,54 @@ def _item(root: Path, layout: str, split: str, index: int) -> Item:
         template, placeholders = str(saved["template"]), saved["placeholders"].tolist()
     path, caption = _video(root, layout, clip_id), fill_template(template, placeholders)
     return Item(clip_id, path, template, caption, placeholders, CLASSES.index(template))
+
+
+def write_frames(folder: Path, frames: np.ndarray) -> None:
+    """(T, H, W, 3) uint8 RGB to a new folder of JPEGs 00001.jpg, ...; it is whole or not there."""
+
+    def write_jpegs(part: Path) -> None:
+        part.mkdir()
+        for number, frame in enumerate(frames, start=1):
+            Image.fromarray(frame).save(part / f"{number:05}.jpg", quality=90)
+
+    write_whole(folder, write_jpegs)
+
+
+def write_annotations(
+    root: Path, items_by_split: dict[str, list[Item]], classes: list[str], layout: str = "v2"
+) -> None:
+    """The files of a release below root/labels, the labels file last; each is whole or not there.
+
+    v2: JSON; the labels file maps a class without its brackets to its index in `classes`, as a
+    string. v1: CSV without brackets; the labels file is `classes`, line by line. Unlike both
+    releases, the test file is as complete as the others.
+    """
+    (root / "labels").mkdir(parents=True, exist_ok=True)
+    names = [plain(name) for name in classes]
+    contents = {s: [_entry(item, layout) for item in items] for s, items in items_by_split.items()}
+    contents["labels"] = names if layout == "v1" else {name: str(i) for i, name in enumerate(names)}
+    for name, content in contents.items():
+        if layout == "v1":
+            text = "".join(f"{line}\n" for line in content)
+        else:
+            text = json.dumps(content, indent=1, ensure_ascii=False)
+        write_text(_annotation_file(root, layout, name), text)
+
+
+def _entry(item: Item, layout: str) -> str | dict:
+    """What the file of a split says of a clip."""
+    if layout == "v1":
+        return f"{item.id};{plain(item.template)}"
+    return {
+        "id": item.id,
+        "label": item.caption,
+        "template": item.template,
+        "placeholders": item.placeholders,
+    }
+
+
+def _annotation_file(root: Path, layout: str, name: str) -> Path:
+    return root / "labels" / f"{PREFIX.format(layout)}{name}.{RELEASES[layout][1]}"
 
 
 def read_truth(root: Path | str, clip_id: str) -> Truth:

@@ -5,9 +5,10 @@ Profile `default` is EfficientNet-Lite0, which runs anywhere and whose weights a
 """
 
 import json
+import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -136,17 +137,19 @@ def at_stride(network: nn.Module, output_stride: int) -> nn.Module:
 
 @contextmanager
 def evaluation_mode(network: nn.Module) -> Iterator[list]:
-    """Evaluation mode, and no parameter asks for a gradient; yields a list for hook handles. At the
-    end, whatever happens, hooks are removed and modes and flags are as they were."""
+    """Evaluation mode, without compiled code, which passes over hooks, and no parameter asks for a
+    gradient; yields a list for hook handles. At the end, whatever happens, hooks are removed and
+    modes and flags are as they were."""
     training = [module for module in network.modules() if module.training]
     asking = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    compiled = "torch._dynamo" in sys.modules  # what compiles has loaded it; it loads slowly
     handles: list = []
     try:
-        if training:
-            network.eval()
+        network.eval()
         for parameter in asking:
             parameter.requires_grad_(False)
-        yield handles
+        with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+            yield handles
     finally:
         for handle in handles:
             handle.remove()

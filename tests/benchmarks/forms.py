@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.explain.explanation import ExplainError
-from lib.explain.maps import class_maps
+from lib.explain.maps import Seen, maps_of, watching
 from lib.model import hardware
 
 TOLERANCE = 0.02  # how far a map may be off, as a share of its peak
@@ -40,6 +40,17 @@ class Trial:
     def __str__(self) -> str:
         name = str(self.dtype).removeprefix("torch.")
         return f"{name}, channels {'last' if self.channels_last else 'first'}"
+
+
+def class_maps(
+    network, inputs: Tensor, classes, layer=None, method="cam", reshape=None
+) -> tuple[Tensor, Seen]:
+    """Signed maps (N, M, T, h, w) float32 of `classes`, indices (M,) for all samples or (N, M), and
+    what the forward pass showed. The others as in `explain`."""
+    classes = torch.as_tensor(classes, device=inputs.device)
+    classes = classes.expand(len(inputs), -1) if classes.ndim == 1 else classes  # (N, M)
+    with watching(network, inputs, layer, method != "cam", reshape) as seen:
+        return maps_of(seen, classes, method)[0], seen
 
 
 def fastest(network: nn.Module, inputs: Tensor, **options) -> nn.Module:

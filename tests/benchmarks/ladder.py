@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import prices
 import torch
+from forms import class_maps
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from lib.explain.maps import class_maps
 from lib.model import PROFILES, build
 from lib.model.hardware import device_of, hardware, trains_fast_in_bfloat16, versions
 from lib.model.inflate import macs

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import forms
 
-from lib.explain.maps import GRADIENT_METHODS, class_maps  # noqa: E402
+from lib.explain.maps import GRADIENT_METHODS  # noqa: E402
 from lib.model import build, load  # noqa: E402
 from lib.model.hardware import channels_last, hardware, versions  # noqa: E402
 from lib.model.inflate import macs  # noqa: E402
@@ -77,15 +77,15 @@ def forward(at: Setting, cls: int) -> None:
 
 
 def closed(at: Setting, cls: int) -> None:
-    class_maps(at.network, at.inputs, [cls])
+    forms.class_maps(at.network, at.inputs, [cls])
 
 
 def closed_all(at: Setting, cls: int) -> None:
-    class_maps(at.network, at.inputs, range(ALL))
+    forms.class_maps(at.network, at.inputs, range(ALL))
 
 
 def by_gradient(method: str) -> Callable[[Setting, int], None]:
-    return lambda at, cls: class_maps(at.network, at.inputs, [cls], at.layer, method)
+    return lambda at, cls: forms.class_maps(at.network, at.inputs, [cls], at.layer, method)
 
 
 def captum(at: Setting, cls: int) -> None:
