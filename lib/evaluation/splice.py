@@ -1,0 +1,166 @@
+"""Several actions in one clip: does the map of an action lie where that action is?
+
+Clips that the network names rightly are put together: four in a grid, or two one after the other.
+Asked for the class of one of them, the map should lie in that one's part. No truth about what moves
+is needed, so this runs on anybody's videos; and a map that is the same for every class, such as
+frame differences or a blob, is right in exactly one part of four, or of two. It is the grid
+pointing game of Bohle et al. (2021, arXiv 2104.00032) and Rao et al. (2022, arXiv 2205.10435),
+carried to time; Li et al. (2021, IEEE TCSVT, "Spatio-temporal perturbations") splice pairs of
+videos.
+
+`python -m lib.evaluation.splice --help`
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from lib.data.labels import CLASS_SETS, class_set
+from lib.data.something import SPLITS, SomethingSomething
+from lib.evaluation.accuracy import refuse_other_classes
+from lib.evaluation.record import add_to_record, read_record
+from lib.explain.clip import network_inputs
+from lib.explain.explanation import ExplainError
+from lib.explain.maps import GRADIENT_METHODS, maps_of, watching
+from lib.model import networks
+
+PARTS = {"space": (1, 2, 2), "time": (2, 1, 1)}  # along time, height and width
+CERTAIN = 0.5  # the least probability of a clip's own class
+
+Group = list[tuple[Tensor, int]]  # inputs (1, 3, T, H, W), each with its class index
+
+
+def well_known(network: nn.Module, clips: Dataset, size: int, seed: int = 0) -> Iterator[Group]:
+    """Groups of `size` clips of different classes, each named rightly with a probability of at
+    least `CERTAIN`, in an order drawn from the seed. A clip is in one group at most."""
+    waiting: list[dict[int, Tensor]] = []
+    for index in np.random.default_rng(seed).permutation(len(clips)).tolist():
+        frames, cls = clips[index]
+        inputs = network_inputs(network, frames)
+        with networks.evaluation_mode(network), torch.inference_mode():
+            probabilities = network(inputs).float().softmax(1)[0]
+        if probabilities.argmax() != cls or probabilities[cls] < CERTAIN:
+            continue
+        group = next((g for g in waiting if cls not in g), None)
+        if group is None:
+            waiting.append(group := {})
+        group[cls] = inputs
+        if len(group) == size:
+            waiting.remove(group)
+            yield [(found, k) for k, found in group.items()]
+
+
+def together(inputs: list[Tensor], where: str, fit: bool = False) -> Tensor:
+    """One input of four (1, 3, T, H, W) in a "space" of 2 by 2, or of two one after the other in
+    "time". It is as many times larger, or with `fit` as large as each of them was: half the size,
+    or every second frame."""
+    if where == "time":
+        return torch.cat([x[:, :, :: 2 if fit else 1] for x in inputs], 2)
+    if fit:
+        half = inputs[0].shape[3] // 2, inputs[0].shape[4] // 2
+        inputs = [F.interpolate(x, (x.shape[2], *half), mode="area") for x in inputs]
+    return torch.cat([torch.cat(row, 4) for row in (inputs[:2], inputs[2:])], 3)
+
+
+def shares(
+    network: nn.Module, group: Group, where: str, method="cam", layer=None, fit=False
+) -> Tensor:
+    """Of each clip's class (rows), how the positive part of its map lies on the parts (columns) of
+    the clips put together: (P, P), each row sums to 1."""
+    x = together([inputs for inputs, _ in group], where, fit)
+    classes = torch.tensor([[cls for _, cls in group]], device=x.device)
+    with watching(network, x, layer, method != "cam") as seen:
+        maps = maps_of(seen, classes, method)[0][0]  # (P, t, h, w)
+    if any(cells < parts for cells, parts in zip(maps.shape[1:], PARTS[where])):
+        raise ExplainError(f"layer {seen.layer!r}: {tuple(maps.shape[1:])} cells are too few")
+    mass = F.adaptive_avg_pool3d(maps.clip(min=0), PARTS[where]).flatten(1)  # (P, P)
+    even = torch.full_like(mass, 1 / mass.shape[1])  # of a map without any positive part
+    return torch.where(mass.sum(1, keepdim=True) > 0, mass / mass.sum(1, keepdim=True), even)
+
+
+def figures(found: Iterable[Tensor]) -> dict:
+    """How often the right part has the largest share, how large its share is, over groups; with 95%
+    intervals of the means over groups, whose clips are not independent of each other."""
+    found = torch.stack(list(found)).double()  # (G, P, P)
+    own = found.diagonal(dim1=1, dim2=2)  # (G, P)
+    others = found - 2 * torch.eye(found.shape[1])  # below 0 on the diagonal
+    told = dict(groups=len(found), chance=1 / found.shape[1])
+    for name, each in ("right", own > others.amax(2)), ("share", own):
+        of_group = each.double().mean(1)
+        error = 1.96 * of_group.std().item() / len(found) ** 0.5 if len(found) > 1 else 1.0
+        mean = of_group.mean().item()
+        ends = max(0.0, mean - error), min(1.0, mean + error)
+        told |= {name: mean, f"{name}_low": ends[0], f"{name}_high": ends[1]}
+    return {name: round(value, 3) for name, value in told.items()}
+
+
+def splice(
+    network: nn.Module, clips: Dataset, groups: int = 50, methods=("cam",), layer=None, fit=False
+) -> dict[str, dict[str, dict]]:
+    """`figures` of each method in "space" and "time". ValueError where the network names too few
+    clips rightly to make a group."""
+    found: dict = {where: {method: [] for method in methods} for where in PARTS}
+    for where, parts in PARTS.items():
+        known = well_known(network, clips, int(np.prod(parts)))
+        for _, group in zip(tqdm(range(groups), where, leave=False), known):
+            for method in methods:
+                each = shares(network, group, where, method, layer, fit)
+                found[where][method].append(each.cpu())
+        if not found[where][methods[0]]:
+            raise ValueError(f"of {len(clips)} clips too few are named rightly: give more")
+    return {where: {m: figures(each) for m, each in of.items()} for where, of in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.evaluation.splice",
+        description="Several actions in one clip: how often does the map of one lie on its part? "
+        "On a dataset, or on newly drawn miniature clips.",
+    )
+    add = parser.add_argument
+    add("--data", type=Path, help="folder of Something-Something, or of a cache")
+    add("--split", choices=SPLITS, default="test", help="%(default)s")
+    add("--classes", choices=CLASS_SETS, default="40", help="with --data (%(default)s)")
+    add("--weights", type=Path, default=networks.WEIGHTS, help="file of weights (the package's)")
+    add("--groups", type=int, default=50, help="of four clips, and of two (%(default)s)")
+    methods = ("cam", *GRADIENT_METHODS)
+    add("--methods", nargs="+", choices=methods, default=["cam"], help="of explaining (cam)")
+    add("--layer", metavar="NAME", help="module to explain (default: the last)")
+    add("--fit", action="store_true", help="shrink the parts: for a network of a single input size")
+    add("--record", type=Path, help="JSON file to add the figures to")
+    args = parser.parse_args()
+    if args.groups < 1:
+        parser.error("--groups must be at least 1")
+    try:
+        read_record(args.record)
+        network = networks.load(args.weights)
+        size = network.preprocess.size
+        if args.data is None:
+            from lib.miniature import CLASSES, Fresh
+
+            clips, classes = Fresh(args.split, 40 * args.groups, 11, size), CLASSES
+        else:
+            wanted = class_set(args.classes)
+            clips = SomethingSomething(args.data, args.split, classes=wanted, size=size)
+            classes = clips.classes
+        refuse_other_classes(network, classes)
+        network.to("cuda" if torch.cuda.is_available() else "cpu")
+        found = splice(network, clips, args.groups, args.methods, args.layer, args.fit)
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"{error}\n")
+    found |= dict(weights=args.weights.name, data=str(args.data or "drawn miniature clips"))
+    found |= dict(layer=args.layer, command=shlex.join([*parser.prog.split(), *sys.argv[1:]]))
+    add_to_record(args.record, {"splice": found})
+
+
+if __name__ == "__main__":
+    main()
