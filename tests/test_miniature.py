@@ -12,6 +12,7 @@ from lib.data.something import SPLITS, SomethingSomething
 from lib.data.video import read_clip
 from lib.miniature import drawing
 from lib.miniature.__main__ import _size, main
+from lib.miniature.clip import PARTS
 
 TIMES = np.arange(16) / 4
 
@@ -86,6 +87,24 @@ def test_scenery_can_come_from_another_split():
         and own.truth.action == other.truth.action
     )
     assert np.abs(own.frames.astype(int) - other.frames).mean() > 5
+
+
+def test_a_clip_can_be_drawn_without_a_part():
+    """What is left out is gone with its shadow; everywhere else no value changes."""
+    whole = miniature.draw("test", 8, 1, TIMES)  # a hand moves one object away from another
+    roles = whole.truth.roles
+    assert {drawing.OBJECT, drawing.HAND, drawing.SECOND} <= set(np.unique(roles))
+    for part in ("object", "hand", "second"):
+        other = miniature.draw("test", 8, 1, TIMES, without=[part])
+        changed = (other.frames != whole.frames).any(3)
+        role = PARTS[part]
+        assert role not in other.truth.roles and changed[roles == role].mean() > 0.9
+        assert 0 < (changed & (roles != role)).mean() < 0.2  # its shadow, and what was behind it
+        assert not changed[:, :2, :2].any()
+    nothing = miniature.draw("test", 8, 1, TIMES, without=PARTS)
+    assert not nothing.truth.roles.any()
+    with pytest.raises(ValueError, match="without .'wall'.: choose from object, hand"):
+        miniature.draw("test", 0, without=["wall"])
 
 
 def test_refuses_frames_it_cannot_fill():

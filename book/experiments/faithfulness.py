@@ -125,8 +125,10 @@ def main() -> None:
         description="Mark every method, and controls beside it, on the truth of drawn test clips; "
         "see what it does when weights, labels or the clip are changed. A stopped run goes on.",
     )
-    parser.add_argument("--clips", type=int, default=400, help="marked on the truth (%(default)s)")
-    parser.add_argument("--costly", type=int, default=20, help="... and by what takes long")
+    add = parser.add_argument
+    add("--clips", type=int, default=400, help="marked on the truth (%(default)s)")
+    add("--costly", type=int, default=20, help="... and by what takes long (%(default)s)")
+    add("--checked", type=int, default=40, help="clips of the sanity checks (%(default)s)")
     args, network, about, rows = begin(parser, ("truth", "costly", *sanity.PARTS))
     with refusing(parser, CannotStart):
         figures = sanity.figures(network, rows, args)

@@ -76,7 +76,6 @@ def begin(
     on, and the rows of each part that are there already."""
     add = parser.add_argument
     add("--weights", type=Path, default=networks.WEIGHTS, help="file of weights (the package's)")
-    add("--checked", type=int, default=40, help="clips of the sanity checks (%(default)s)")
     add("--seed", type=int, default=11, help="another seed draws other clips (%(default)s)")
     add("--folder", type=Path, default=Path("runs/faithfulness"), help="of rows (%(default)s)")
     add("--record", type=Path, help="JSON file to put the figures in")

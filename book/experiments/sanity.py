@@ -187,6 +187,7 @@ def main() -> None:
         description="See what maps do when weights, labels or the clip are changed: a part of "
         "`python -m book.experiments.faithfulness`. A stopped run goes on.",
     )
+    parser.add_argument("--checked", type=int, default=40, help="clips to draw (%(default)s)")
     args, network, about, rows = begin(parser, PARTS)
     with refusing(parser, CannotStart):
         found = figures(network, rows, args)

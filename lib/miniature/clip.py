@@ -4,6 +4,7 @@ A clip is drawn from (seed, split, index) alone, so the same three numbers give 
 any machine, and a new seed gives new clips without end. Its truth comes with it.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +15,12 @@ from lib.data.labels import CLASSES_40
 from lib.data.something import SPLITS
 from lib.data.video import Clip
 from lib.miniature import actions, scenes
-from lib.miniature.drawing import FRAME, HAND, OBJECT, Layer, affine, background, render
+from lib.miniature.drawing import FRAME, HAND, OBJECT, SECOND, Layer, affine, background, render
 
 CLASSES = CLASSES_40
 SECONDS, FPS = 4.0, 12
 VERSION = 2  # of the drawing; clips of another version are not mixed with these
+PARTS = {"object": OBJECT, "hand": HAND, "second": SECOND, "bystanders": None}  # and their roles
 WORLD = 352  # the background's side in world units
 
 
@@ -69,6 +71,7 @@ def draw(
     size: int | tuple[int, int] = FRAME,
     class_index: int | None = None,
     scenery: str | None = None,
+    without: Collection[str] = (),
 ) -> Drawn:
     """Draw one clip.
 
@@ -78,13 +81,16 @@ def draw(
         times: seconds of the frames wanted; by default 12 a second for 4 seconds.
         size: side of the square frames in pixels, or (width, height); a wider frame sees more.
         scenery: the split whose backgrounds are used, when it is another.
+        without: names of `PARTS` that are left out, with their shadows; all else stays the same.
 
     Raises:
-        ValueError: for an unknown split, or a width that is not 1 to 1.6 times the height.
+        ValueError: for an unknown split or part, or a width that is not 1 to 1.6 times the height.
     """
     for name in (split, scenery or split):
         if name not in SPLITS:
             raise ValueError(f"split {name!r}: choose one of {', '.join(SPLITS)}")
+    if unknown := set(without) - PARTS.keys():
+        raise ValueError(f"without {sorted(unknown)}: choose from {', '.join(PARTS)}")
     width, height = size if isinstance(size, tuple) else (size, size)
     if not height <= width <= 1.6 * height:
         raise ValueError(f"size {width}x{height}: the width must be 1 to 1.6 times the height")
@@ -96,6 +102,9 @@ def draw(
     scene = script(rngs[0], split)
     wall = Layer(background(rngs[1], scenery or split, WORLD), affine(-WORLD / 2, -WORLD / 2))
     behind, before = scenes.bystanders(rngs[0], split, scene.busy)
+    if "bystanders" in without:
+        behind = before = lambda t: []
+    removed = {PARTS[name] for name in without}
     sway, light = handheld(rngs[2]), lighting(rngs[3], (width, height))
     length = rngs[2].uniform(*scene.seconds) if scene.seconds else SECONDS
     start = rngs[2].uniform(0.2, SECONDS - 0.4 - length) if scene.seconds else 0.0
@@ -109,7 +118,8 @@ def draw(
         zoom *= np.exp(log_zoom) * height / FRAME
         camera = affine(width / 2, height / 2, zoom, angle, anchor=(x + dx, y + dy))
         layers = [wall, *behind(t), *scene.layers(u), *before(t)]
-        frame, role = render(layers, camera, (width, height))
+        kept = [layer for layer in layers if layer.role not in removed]
+        frame, role = render(kept, camera, (width, height))
         frames.append(light(frame))
         roles.append(role)
     truth = Truth(np.stack(roles), times, (start, start + length), scene.camera_moves)

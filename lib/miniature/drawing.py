@@ -50,7 +50,7 @@ class Layer:
     """One picture in the world: `matrix` (2, 3) takes its pixels to world units.
 
     RGB pictures fill the frame; RGBA ones have a role in the truth, and are drawn faster when
-    premultiplied (RGBa); an L one is a shadow.
+    premultiplied (RGBa); an L one is the shadow of what has that role.
     """
 
     image: Image.Image
@@ -155,7 +155,7 @@ class Sprite:
         """The picture under `matrix`, and its shadow below it, further off when it is lifted."""
         aside = matrix + np.array([[0, 0, 2 + 0.3 * lift], [0, 0, 3 + 0.6 * lift]])
         below = compose(aside, affine(-60, -60, 4.0))
-        return [Layer(self.shadow, below), Layer(self.image, matrix, role)]
+        return [Layer(self.shadow, below, role), Layer(self.image, matrix, role)]
 
 
 @lru_cache(maxsize=256)

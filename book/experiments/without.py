@@ -1,0 +1,69 @@
+"""Drawn again without: how much does the network need the hand, the object, the rest?
+
+A clip is drawn in layers, so it can be drawn again without one of its parts, all else being the
+same: nothing is blurred or cut out that the network has never seen so. What the logit of the true
+class loses is how much that part matters, and what of a map lies on the part should rank the parts
+alike. FunnyBirds (Hesse et al. 2023, arXiv 2308.06248) asks this of drawn images.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+from torch import nn
+
+from book.experiments.maps import begin, by_gradient, drawings
+from book.experiments.rows import Row, made_by, table
+from lib import miniature
+from lib.evaluation import add_to_record, controls
+from lib.miniature.clip import PARTS
+
+
+def agreement(lost: Sequence[float], shares: Sequence[float]) -> float:
+    """Spearman's rank correlation; 0 where all of one are equal: it ranks nothing."""
+    ranks = [rankdata(np.round(values, 9)) for values in (lost, shares)]
+    constant = any(np.ptp(each) == 0 for each in ranks)
+    return 0.0 if constant else float(np.corrcoef(ranks)[0, 1])
+
+
+def without(network: nn.Module, indices: Sequence[int], seed: int) -> Iterator[list[Row]]:
+    """Of each clip what its true class's logit loses without each part, and how every map agrees
+    with that: none where the camera moves, or with fewer than two parts in sight."""
+    for i, drawn, inputs, cls in drawings(network, indices, seed):
+        lost, places = {}, {}
+        for part in PARTS:
+            size = network.preprocess.size
+            other = miniature.draw("test", i, seed, drawn.times, size, without=[part])
+            place = (other.frames != drawn.frames).any(3)  # (T, H, W)
+            if place.any():
+                both = torch.cat([inputs, network.preprocess(other.frames).to(inputs.device)])
+                with torch.inference_mode():
+                    whole, less = network(both)[:, cls].tolist()
+                lost[part], places[part] = whole - less, place
+        rows: list[Row] = [dict(clip=i, map="the network") | lost]
+        if not drawn.truth.camera_moves and len(lost) > 1:
+            for name, heat in (by_gradient(network, inputs, cls) | controls(drawn, i)).items():
+                shares = [float(heat[place].sum()) for place in places.values()]
+                rows.append(dict(clip=i, map=name, rank=agreement([*lost.values()], shares)))
+        yield rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m book.experiments.without",
+        description="Draw test clips again without one of their parts: what does the logit lose, "
+        "and does a map rank the parts alike? A stopped run goes on.",
+    )
+    parser.add_argument("--clips", type=int, default=400, help="to draw (%(default)s)")
+    args, network, about, rows = begin(parser, ("without",))
+    found = rows["without"].measure(args.clips, lambda i: without(network, i, args.seed))
+    about = made_by("without") | dict(measured_on=about | dict(clips=args.clips))
+    add_to_record(args.record, about | dict(parts=table(found)))
+
+
+if __name__ == "__main__":
+    main()
