@@ -15,10 +15,10 @@ from lib.training import distributed, train
 if __name__ == "__main__":
     folder, changed = Path(sys.argv[1]), json.loads(sys.argv[2])
     torch.set_num_threads(1)
-    with distributed.processes():
-        trained = network()
-        clips = Bars(22, 0), Bars(7, 1)
-        log = train(trained, *clips, settings(**changed), folder, checkpoint_every=1)
-        if distributed.rank() == 0:
-            (folder / "log.json").write_text(json.dumps(log))
-            torch.save(trained.state_dict(), folder / "weights.pt")
+    distributed.join()
+    trained = network()
+    clips = Bars(22, 0), Bars(7, 1)
+    log = train(trained, *clips, settings(**changed), folder, checkpoint_every=1)
+    if distributed.rank() == 0:
+        (folder / "log.json").write_text(json.dumps(log))
+        torch.save(trained.state_dict(), folder / "weights.pt")

@@ -119,7 +119,7 @@ def test_stopped_and_started_again_it_ends_with_the_same_weights(tmp_path, every
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
     left = {path.name.split(".")[0] for path in folder.iterdir()}
-    assert left == {"last", "best", "log", "events"}  # and nothing half written
+    assert left == {"last", "best", "log"}  # and nothing half written
 
 
 def test_each_update_is_told_and_each_so_many_are_logged(tmp_path):
@@ -224,9 +224,7 @@ def test_a_checkpoint_that_is_none(tmp_path):
     path = tmp_path / "last.pt"
     whole = torch.load(path, weights_only=True)
     torch.save({name: value for name, value in whole.items() if name != "identity"}, path)
-    with pytest.raises(CannotStart, match="last.pt does not say what it was trained with: it is"):
-        one_update(tmp_path)
-    for content in (b"", b"PK no zip", path.read_bytes()[:-2000]):
+    for content in (path.read_bytes(), b"", b"PK no zip", path.read_bytes()[:-2000]):
         path.write_bytes(content)
         with pytest.raises(CannotStart, match="last.pt is cut off, or no checkpoint; name another"):
             one_update(tmp_path)
@@ -253,12 +251,9 @@ def test_settings_that_make_no_sense_are_refused_by_name(name, value, monkeypatc
     ("--data X --finish=0", "--finish has no effect with --data"),
     ("--classes 10", "--classes has no effect without --data"),
     ("--resplit 1", "--resplit has no effect without --data"),
-    ("--smallest 0.5", "--smallest has no effect without --data"),
-    ("--no-mirror", "--no-mirror has no effect without --data"),
     ("--frames 1 --reverse", "--reverse has no effect with --frames 1"),
     ("--clips 0", "--clips must be at least 1"),
     ("--finish -1", "--finish at least 0"),
-    ("--data X --smallest 0", "--smallest must be more than 0"),
     ("--weights w.json", "--weights FILE.json is the record"),
 ])  # fmt: skip
 def test_options_without_an_effect_are_refused_by_name(options, named, monkeypatch, capsys):
@@ -335,11 +330,14 @@ def test_remembered_clips_train_the_same_network():
 
 def test_both_kinds_of_clips_give_the_same_batches():
     kept = batches.remember(network(), Bars(6, 0), settings())
-    read = batches.FromDisk(network(), Bars(6, 0), settings())
+    again = network()
+    frozen, _ = batches.halves(again, settings())
     plan = [[3, 1], [5]]
-    assert len(read) == len(kept) == 6
-    for (x, y), (a, b) in zip(kept.batches(0, plan), read.batches(0, plan), strict=True):
-        torch.testing.assert_close(x, a) and torch.equal(y, b)
+    assert len(kept) == 6
+    found = (batches.stream(again, frozen, clips, plan, 0) for clips in (kept, Bars(6, 0)))
+    for (x, y), (a, b) in zip(*found, strict=True):
+        torch.testing.assert_close(x, a)
+        assert torch.equal(y, b)
 
 
 def test_validation_on_single_frames():
@@ -532,8 +530,6 @@ def test_the_command_trains_on_a_dataset(tmp_path, small, capsys):
         (): "start=scratch",  # without --start: centre
         ("--start", "mean"): "start=mean; network.profile=",
         ("--start", "scratch", "--resplit", 1): "resplit=None",
-        ("--start", "scratch", "--smallest", 0.5): "training.smallest=0.8",
-        ("--start", "scratch", "--no-mirror"): "training.mirror=True",
         ("--start", "scratch", "--seed", 1): "seed=0",
         ("--start", "scratch", "--data", other): "training.clips=6",
         ("--start", "scratch", "--classes", 40): "network.classes=",

@@ -16,8 +16,6 @@ from lib.evaluation.accuracy import ORDERS, Results, evaluate, refuse_other_clas
 from lib.evaluation.record import add_to_record, read_record
 from lib.model import networks
 
-ONLY_WITH_DATA = ("--split", "--classes", "--resplit", "--windows")
-ONLY_WITHOUT_DATA = ("--clips", "--seed")
 FRAMES = [f"frame {t}" for t in range(16)]  # each alone
 
 
@@ -26,7 +24,6 @@ def main() -> None:
         prog="python -m lib.evaluation",
         description="Accuracy of a trained network on a dataset, or on newly drawn miniature test "
         "clips, whose objects, hands and backgrounds it has never seen.",
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--data", type=Path, help="folder of Something-Something, or of a cache")
@@ -41,15 +38,17 @@ def main() -> None:
     add("--workers", type=int, default=2, help="processes that read clips (%(default)s)")
     add("--record", type=Path, help="JSON file to add the figures to")
     args = parser.parse_args()
-    ignored, when = (ONLY_WITHOUT_DATA, "with") if args.data else (ONLY_WITH_DATA, "without")
-    for flag in {argument.split("=")[0] for argument in sys.argv[1:]}.intersection(ignored):
-        parser.error(f"{flag} has no effect {when} --data")
+    only_with_data = ("split", "classes", "resplit", "windows")
+    for name in ("clips", "seed") if args.data else only_with_data:
+        if getattr(args, name) != parser.get_default(name):
+            parser.error(f"--{name} has no effect {'with' if args.data else 'without'} --data")
     if min(args.clips, args.windows) < 1:
         parser.error("--clips and --windows must be at least 1")
     try:
         read_record(args.record)
         network = networks.load(args.weights)
-        clips, about = clips_for(args, network)
+        clips, classes = clips_for(args, network.preprocess.size)
+        refuse_other_classes(network, classes)
     except (OSError, ValueError) as error:  # whatever breaks later keeps its traceback
         parser.exit(2, f"{error}\n")
 
@@ -57,25 +56,23 @@ def main() -> None:
     orders = FRAMES if args.single else ORDERS
     results = evaluate(network, clips, orders, args.workers).over(args.windows)
     figures = figures_of_frames(results) if args.single else figures_of(results)
-    command = shlex.join(["python", "-m", "lib.evaluation", *sys.argv[1:]])
-    about |= dict(weights=args.weights.name, output_stride=network.output_stride, command=command)
+    also = ("resplit", "windows") if args.data else ("seed",)
+    about = {name: getattr(args, name) for name in ("split", "classes", *also)}
+    about |= dict(data=str(args.data or "drawn miniature clips"))
+    about |= dict(weights=args.weights.name, output_stride=network.output_stride)
+    about |= dict(command=shlex.join(["python", "-m", "lib.evaluation", *sys.argv[1:]]))
     add_to_record(args.record, {"single_frame" if args.single else args.split: figures | about})
 
 
-def clips_for(args: argparse.Namespace, network: torch.nn.Module) -> tuple[Dataset, dict]:
-    """The clips that the command names, and what tells them from others."""
-    size, about = network.preprocess.size, dict(split=args.split, classes=args.classes)
+def clips_for(args: argparse.Namespace, size: int) -> tuple[Dataset, list[str]]:
+    """The clips that the command names, and their classes."""
     if args.data is None:
         from lib.miniature import CLASSES, Fresh
 
-        refuse_other_classes(network, CLASSES)
-        about |= dict(data="drawn miniature clips", seed=args.seed)
-        return Fresh(args.split, args.clips, args.seed, size), about
+        return Fresh(args.split, args.clips, args.seed, size), CLASSES
     wanted = dict(classes=class_set(args.classes), size=size, resplit=args.resplit)
     data = SomethingSomething(args.data, args.split, **wanted)
-    refuse_other_classes(network, data.classes)
-    about |= dict(data=str(args.data), resplit=args.resplit, windows=args.windows)
-    return Windows(data, args.windows), about
+    return Windows(data, args.windows), data.classes
 
 
 def figures_of(results: Results) -> dict:

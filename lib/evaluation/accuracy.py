@@ -42,12 +42,6 @@ class Results:
         logits, classes = self.logits[order], self.labels if classes is None else classes
         return (logits >= logits[np.arange(len(logits)), classes, None]).sum(1) - 1
 
-    def predicted(self) -> np.ndarray:
-        """The most probable class of each clip (N,); of equal ones, not the true one."""
-        others = self.logits["forward"].copy()
-        others[np.arange(len(others)), self.labels] = -np.inf
-        return np.where(self.rank() == 0, self.labels, others.argmax(1))
-
     def accuracy(self, order: str = "forward", k: int = 1) -> float:
         """Share of the clips whose class is among the first k."""
         return float((self.rank(order) < k).mean())
@@ -67,9 +61,12 @@ class Results:
         return Results(logits, self.labels[wanted], self.classes)
 
     def confusion(self) -> np.ndarray:
-        """Counts (K, K): rows are true classes, columns predicted ones."""
-        counts = np.zeros((len(self.classes),) * 2, int)
-        np.add.at(counts, (self.labels, self.predicted()), 1)
+        """Counts (K, K): rows are true classes, columns predicted ones; of equal ones, not the true
+        one."""
+        others, counts = self.logits["forward"].copy(), np.zeros((len(self.classes),) * 2, int)
+        others[np.arange(len(others)), self.labels] = -np.inf
+        predicted = np.where(self.rank() == 0, self.labels, others.argmax(1))
+        np.add.at(counts, (self.labels, predicted), 1)
         return counts
 
     def called_opposite(self) -> float:

@@ -5,6 +5,7 @@ as one that was not, and several processes learn what one would.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,18 +24,16 @@ Features = tuple[Tensor, Tensor]  # (N, C, T, h, w) float16, labels (N,)
 Plan = list[list[int]]  # which clips, batch by batch
 
 
+@dataclass(eq=False)
 class InMemory(Dataset):
-    """Clips as the frozen stages see them: features (N, C, T, h, w) float16 and labels (N,)."""
+    """Clips as the frozen stages see them."""
 
-    def __init__(self, features: Tensor, labels: Tensor, dataset: Dataset | None = None):
-        self.features, self.labels, self.dataset = features, labels, dataset
+    features: Tensor  # (N, C, T, h, w) float16
+    labels: Tensor  # (N,)
+    dataset: Dataset | None = None  # that they come from
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def batches(self, epoch: int | None, plan: Plan) -> Iterator[Features]:
-        """The clips of a plan, the same in every epoch."""
-        return ((self.features[clips], self.labels[clips]) for clips in plan)
 
     @property
     def facts(self) -> dict:
@@ -42,52 +41,36 @@ class InMemory(Dataset):
         return dict(shape=self.features.shape, labels=self.labels, dataset=self.dataset)
 
 
-class FromDisk(Dataset):
-    """Clips read by worker processes and passed through the frozen stages, whenever needed."""
-
-    def __init__(self, network: nn.Module, dataset: Dataset, settings: Settings):
-        self.network, self.dataset, self.settings = network, dataset, settings
-        self.frozen, _ = halves(network, settings)  # once: it sets the network's mode
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    @torch.no_grad()
-    def batches(self, epoch: int | None, plan: Plan) -> Iterator[Features]:
-        """The clips of a plan, as the dataset's method `epoch` shows them in that epoch, if it has
-        one; with None, as the dataset is."""
-        anew = epoch is not None and hasattr(self.dataset, "epoch")
-        dataset = self.dataset.epoch(epoch) if anew else self.dataset
-        workers, pin = self.settings.workers, torch.cuda.is_available()
-        loader = DataLoader(dataset, batch_sampler=plan, num_workers=workers, pin_memory=pin)
-        device = device_of(self.network)
-        for frames, labels in loader:  # (N, T, S, S, 3) uint8, (N,)
-            x = self.network.preprocess(frames, device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device)):
-                x = self.frozen(x)
-            yield x.half(), labels.to(device, non_blocking=True)
-
-
 def halves(network: nn.Module, settings: Settings) -> tuple[nn.Module, nn.Module]:
     """The stages that stay as they are, and those that are trained."""
     return (nn.Identity(), network) if settings.whole else lower_and_upper(network.eval())
 
 
-def remember(network: nn.Module, dataset: Dataset, settings: Settings) -> InMemory:
-    """A dataset as the stages that are not trained see it, computed once and kept in memory."""
-    plan = in_order(len(dataset), settings)
-    found = FromDisk(network, dataset, settings).batches(None, plan)
-    kept = zip(*tqdm(found, "clips, once", len(plan), leave=False, unit="batch"))
-    return InMemory(*map(torch.cat, kept), dataset)
+@torch.no_grad()
+def stream(
+    network: nn.Module, frozen: nn.Module, clips: Dataset, plan: Plan, workers: int
+) -> Iterator[Features]:
+    """The clips of a plan as the frozen stages see them: kept, or read by worker processes."""
+    if isinstance(clips, InMemory):
+        yield from ((clips.features[batch], clips.labels[batch]) for batch in plan)
+        return
+    device, pin = device_of(network), torch.cuda.is_available()
+    loader = DataLoader(clips, batch_sampler=plan, num_workers=workers, pin_memory=pin)
+    for frames, labels in loader:  # (N, T, S, S, 3) uint8, (N,)
+        x = network.preprocess(frames, device)  # (N, 3, T, S, S)
+        with torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device)):
+            x = frozen(x)
+        yield x.half(), labels.to(device, non_blocking=True)
 
 
-def source(network: nn.Module, clips: Dataset, settings: Settings, anew: bool = False):
-    """The clips as `InMemory`; `FromDisk` if all stages are trained, or each epoch shows them
-    `anew`."""
+def remember(network: nn.Module, clips: Dataset, settings: Settings) -> InMemory:
+    """Clips as the stages that are not trained see them, computed once and kept in memory."""
     if isinstance(clips, InMemory):
         return clips
-    from_disk = settings.whole or anew and hasattr(clips, "epoch")
-    return (FromDisk if from_disk else remember)(network, clips, settings)
+    frozen, plan = halves(network, settings)[0], in_order(len(clips), settings)
+    found = stream(network, frozen, clips, plan, settings.workers)
+    kept = zip(*tqdm(found, "clips, once", len(plan), leave=False, unit="batch"))
+    return InMemory(*map(torch.cat, kept), clips)
 
 
 def in_order(clips: int, settings: Settings) -> Plan:
@@ -126,9 +109,8 @@ def opposite(classes: list[str]) -> Tensor:
 
 
 def examples(
-    x: Tensor, y: Tensor, settings: Settings, opposites: Tensor, rng: torch.Generator,
-    part: range | None = None, clips: int | None = None,
-) -> Features:  # fmt: skip
+    x: Tensor, y: Tensor, settings: Settings, opposites: Tensor, rng, part=None, clips=None
+) -> Features:
     """What a part of an update learns from: its clips, some of them played backwards, or single
     frames of them. Random numbers are drawn for all `clips` of the update, wherever it is cut."""
     part, clips = part or range(len(x)), clips or len(x)

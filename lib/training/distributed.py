@@ -1,14 +1,26 @@
 """One process or several: `torchrun --nproc-per-node N -m lib.training`, on one machine or more."""
 
+import atexit
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 
 import torch
 import torch.distributed as dist
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+
+def join() -> torch.device:
+    """Join the processes of `torchrun`, if there are several; the device of this one."""
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(device)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        atexit.register(dist.destroy_process_group)
+    return device
 
 
 def world() -> int:
@@ -19,23 +31,6 @@ def world() -> int:
 def rank() -> int:
     """Which of them this is; 0 writes files and shows progress."""
     return dist.get_rank() if dist.is_initialized() else 0
-
-
-@contextmanager
-def processes() -> Iterator[torch.device]:
-    """This process among those of `torchrun`, and its device: NCCL between GPUs, Gloo without."""
-    device = torch.device("cpu")
-    if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-        torch.cuda.set_device(device)
-    several = int(os.environ.get("WORLD_SIZE", 1)) > 1
-    if several:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield device
-    finally:
-        if several:
-            dist.destroy_process_group()
 
 
 def shared(network: nn.Module) -> nn.Module:

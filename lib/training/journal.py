@@ -3,12 +3,10 @@
 last.pt            to go on from, written every so many updates, whole or not at all
 best.safetensors   the weights of the best epoch, for `lib.model.load`
 log.jsonl          a line for every so many updates, and one for every epoch
-events.out...      the same for TensorBoard, where that is installed
 """
 
 import hashlib
 import json
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -28,15 +26,13 @@ class CannotStart(ValueError):
 
 
 class Journal:
-    """The folder of a run, or None. Of several processes the first writes: what the result depends
-    on (`identity`), what else a record should tell, and the `state` that training changes."""
+    """The folder of a run, or None: what the result depends on (`identity`), the `state` that
+    training changes, and the lines of the log. Of several processes only the first writes."""
 
-    def __init__(self, folder: Path | str | None, identity: dict, made_with: dict, state: dict):
-        self.folder, self.identity = folder and Path(folder), identity
-        self.made_with, self.state = made_with, state
+    def __init__(self, folder: Path | str | None, identity: dict, state: dict):
+        self.folder, self.identity, self.state = folder and Path(folder), identity, state
         self.writes = bool(folder) and distributed.rank() == 0
         self.lines: list[dict] = []
-        self.curves = None
 
     def resume(self) -> tuple[int, int, list[float]]:
         """Load the last checkpoint, where there is one: whole epochs, updates of the next one, sums
@@ -47,8 +43,11 @@ class Journal:
                 unfinished.unlink(missing_ok=True)
         if not self.folder or not (path := self.folder / "last.pt").is_file():
             return 0, 0, [0.0] * 4
-        saved = read_checkpoint(path)
-        then, now = saved["identity"], self.identity
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            then, now = saved["identity"], self.identity
+        except Exception as error:  # torch.load raises many kinds
+            raise CannotStart(f"{path} is cut off, or no checkpoint; {REMEDY}") from error
         differ = [
             f"{name}={then.get(name)}, this run asks for {name}={now.get(name)}"
             for name in now | then
@@ -61,29 +60,15 @@ class Journal:
         self.lines = saved["lines"]
         return saved["position"]
 
-    def checkpoint(self, *position) -> None:
-        """Write what `resume` gives back."""
-        if self.writes:
-            saved = {name: part.state_dict() for name, part in self.state.items()}
-            saved |= dict(identity=self.identity, made_with=self.made_with, position=position)
-            saved |= dict(lines=self.lines)
-            write_whole(self.folder / "last.pt", lambda whole: torch.save(saved, whole))
-
-    def note(self, line: dict) -> None:
-        """Add a line; `update` or `epoch` says when."""
+    def write(self, line: dict, *position) -> None:
+        """Add a line to the log, and write the checkpoint from which `resume` gives `position`."""
         self.lines.append(line)
-        if not self.writes:
-            return
-        text = "".join(json.dumps(line) + "\n" for line in self.lines)
-        write_text(self.folder / "log.jsonl", text)
-        if find_spec("tensorboard"):
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.curves = self.curves or SummaryWriter(str(self.folder), purge_step=line["update"])
-            kind = "epoch" if "epoch" in line else "update"
-            for name in line.keys() - {"epoch", "update"}:
-                self.curves.add_scalar(f"{kind}/{name}", line[name], line["update"])
-            self.curves.flush()
+        if self.writes:
+            text = "".join(json.dumps(line) + "\n" for line in self.lines)
+            write_text(self.folder / "log.jsonl", text)
+            saved = {name: part.state_dict() for name, part in self.state.items()}
+            saved |= dict(identity=self.identity, lines=self.lines, position=position)
+            write_whole(self.folder / "last.pt", lambda path: torch.save(saved, path))
 
     def epochs(self) -> list[dict]:
         """The lines of whole epochs."""
@@ -98,18 +83,6 @@ def read(folder: Path | str) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def read_checkpoint(path: Path) -> dict:
-    """What `Journal.checkpoint` wrote; CannotStart for any other file, or one that is cut off."""
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises many kinds
-        raise CannotStart(f"{path} is cut off, or no checkpoint; {REMEDY}") from error
-    if not isinstance(saved, dict) or "identity" not in saved:
-        found = "it is of an older version, or of another program"
-        raise CannotStart(f"{path} does not say what it was trained with: {found}; {REMEDY}")
-    return saved
-
-
 def facts(name: str, value: object) -> dict[str, str]:
     """What tells a value from others, each fact with its name: of a dataset the kind, length and
     fields, of tensors, arrays and long texts a hash, of an object of another kind that kind."""
@@ -120,7 +93,7 @@ def facts(name: str, value: object) -> dict[str, str]:
         inside = (facts(f"{name}.{inner}", value[inner]) for inner in value)
         return {inner: fact for found in inside for inner, fact in found.items()}
     if isinstance(value, Tensor):
-        value = value.detach().cpu().flatten().contiguous().view(torch.uint8).numpy()
+        value = value.detach().cpu().numpy()
     if isinstance(value, list | tuple | range):
         text = " ".join(str(fact) for inner in value for fact in facts("", inner).values())
     elif isinstance(value, np.ndarray) and value.dtype != object:

@@ -7,9 +7,9 @@ On a GPU the whole network is trained in bfloat16, by the same loop, on one or s
 
 import json
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
 from functools import partial
+from math import ceil
 from pathlib import Path
 
 import torch
@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from lib.model import hardware, networks
 from lib.training import batches, distributed
-from lib.training.batches import Features, FromDisk, InMemory, examples, parts, seeded
+from lib.training.batches import Features, examples, parts, remember, seeded
 from lib.training.journal import CannotStart, Journal, facts
 from lib.training.settings import Settings
 
@@ -49,10 +49,10 @@ def train(
 
     Raises CannotStart for the checkpoint of another run, a batch that cannot be divided, no clips.
     """
-    device, world, first = hardware.device_of(network), distributed.world(), distributed.rank() == 0
+    rank, world, device = distributed.rank(), distributed.world(), hardware.device_of(network)
     if settings.batch % (at_once := world * settings.accumulate):
-        raise CannotStart(f"batch={settings.batch}: must be a multiple of {at_once}, the number of "
-                          "processes times accumulate")  # fmt: skip
+        divisor = f"a multiple of {at_once}, the number of processes times accumulate"
+        raise CannotStart(f"batch={settings.batch}: must be {divisor}")
     if not (len(training) and len(validation)):
         raise CannotStart(f"{len(training)} clips for training, {len(validation)} for validation")
     about = dict(classes=network.classes, profile=str(network.profile))
@@ -63,32 +63,29 @@ def train(
     frozen, trained = batches.halves(network, settings)
     frozen.requires_grad_(False)
     model = prepare(trained, settings)
-    length = len(batches.updates(len(training), settings, epoch=0))  # updates of an epoch
+    length = ceil(len(training) / settings.batch)  # updates of an epoch
     optimizer, scheduler = optimize(model, settings, settings.epochs * length)
-    made_with = dict(settings=asdict(settings), processes=world)
-    made_with |= dict(hardware=hardware.hardware(device.type), versions=hardware.versions())
     state = dict(trained=trained, optimizer=optimizer, scheduler=scheduler)
-    journal = Journal(folder, identity, made_with, state)
+    journal = Journal(folder, identity, state)
     epochs, done, seen = journal.resume()  # whole ones, updates of the next, sums over its clips
-    if epochs < settings.epochs:
-        training = batches.source(network, training, settings, anew=True)
-        validation = batches.source(network, validation, settings)
-    elif first:
+    if epochs == settings.epochs and rank == 0:
         tqdm.write(f"{folder}: all {epochs} epochs are done, nothing is left to do")
+    if epochs < settings.epochs and not settings.whole:
+        training = training if hasattr(training, "epoch") else remember(network, training, settings)
+        validation = remember(network, validation, settings)
 
     opposites = batches.opposite(network.classes).to(device)
     for epoch in range(epochs, settings.epochs):
-        plan = batches.updates(len(training), settings, epoch)
-        todo = plan[done:]
-        mine = [[clips[i] for i in part] for clips in todo for part in parts(len(clips), settings)]
-        stream = training.batches(epoch, mine)
-        bar = tqdm(todo, f"epoch {epoch + 1}/{settings.epochs}", length, initial=done, leave=False,
-                   unit="update", disable=not first)  # fmt: skip
+        shown = training.epoch(epoch) if hasattr(training, "epoch") else training
+        plan = batches.updates(len(training), settings, epoch)[done:]
+        mine = [[clips[i] for i in part] for clips in plan for part in parts(len(clips), settings)]
+        stream = batches.stream(network, frozen, shown, mine, settings.workers)
         training_mode(trained, settings)
         begun, sums = time.time(), torch.zeros(3, device=device, dtype=torch.float64)
+        bar = tqdm(plan, f"epoch {epoch + 1}/{settings.epochs}", leave=False, disable=rank > 0)
         for number, clips in enumerate(bar, start=done + 1):
             seed = settings.seed, epoch, number  # all random numbers of an update follow from it
-            torch.manual_seed(seeded(*seed, distributed.rank()).initial_seed())  # for dropout
+            torch.manual_seed(seeded(*seed, rank).initial_seed())  # for dropout
             batch = [
                 examples(*next(stream), settings, opposites, seeded(*seed), part, len(clips))
                 for part in parts(len(clips), settings)
@@ -96,32 +93,29 @@ def train(
             sums += step(model, batch, optimizer, scheduler, settings)
             if number % checkpoint_every == 0 or number == length:
                 loss, right, count = distributed.summed(sums).tolist()
-                seconds = time.time() - begun
+                seen = [a + b for a, b in zip(seen, (loss, right, count, time.time() - begun))]
                 begun, sums = time.time(), torch.zeros_like(sums)
-                seen = [a + b for a, b in zip(seen, (loss, right, count, seconds))]
                 bar.set_postfix(loss=f"{loss / count:.2f}", top1=f"{right / count:.0%}")
                 if number < length:
                     line = dict(update=epoch * length + number, loss=round(loss / count, 4))
-                    line |= dict(lr=scheduler.get_last_lr()[0])
-                    journal.note(line | dict(clips_per_second=round(count / seconds, 2)))
-                    journal.checkpoint(epoch, number, seen)
+                    line |= dict(lr=scheduler.get_last_lr()[0], seconds=round(seen[3], 1))
+                    journal.write(line, epoch, number, seen)
             if on_update:
                 on_update(epoch * length + number, epoch + 1)
 
-        begun, (loss, right, count, seconds) = time.time(), seen
-        accuracy = round(top1(trained, validation, settings), 4)
-        if journal.writes and all(accuracy > line["val_top1"] for line in journal.epochs()):
-            networks.save(network, journal.folder / "best.safetensors")
-        record = dict(epoch=epoch + 1, update=(epoch + 1) * length, loss=round(loss / count, 4))
-        record |= dict(top1=round(right / count, 4), val_top1=accuracy)
-        record |= dict(seconds=round(seconds + time.time() - begun, 1))
-        journal.note(record)
-        done, seen = 0, [0.0] * 4
-        journal.checkpoint(epoch + 1, done, seen)
+        loss, right, count, seconds = seen
+        mine = batches.in_order(len(validation), settings)[rank::world]
+        stream = batches.stream(network, frozen, validation, mine, settings.workers)
+        accuracy = round(top1(trained, stream, settings), 4)
+        line = dict(epoch=epoch + 1, update=(epoch + 1) * length, loss=round(loss / count, 4))
+        line |= dict(top1=round(right / count, 4), val_top1=accuracy)
+        line |= dict(seconds=round(seconds + time.time() - begun, 1))
         if journal.writes:
-            tqdm.write(json.dumps(record))
-    if journal.curves:
-        journal.curves.close()
+            if all(accuracy > earlier["val_top1"] for earlier in journal.epochs()):
+                networks.save(network, journal.folder / "best.safetensors")
+            tqdm.write(json.dumps(line))
+        done, seen = 0, [0.0] * 4
+        journal.write(line, epoch + 1, done, seen)
     network.eval()
     return journal.epochs()
 
@@ -184,13 +178,11 @@ def forward(network: nn.Module, x: Tensor, settings: Settings) -> Tensor:
 
 
 @torch.no_grad()
-def top1(network: nn.Module, validation: InMemory | FromDisk, settings: Settings) -> float:
+def top1(network: nn.Module, validation: Iterator[Features], settings: Settings) -> float:
     """Share of the clips whose highest logit is their label's, over all processes."""
     network.eval()
     counts = torch.zeros(2, dtype=torch.float64, device=hardware.device_of(network))
-    plan = batches.in_order(len(validation), settings)
-    mine = plan[distributed.rank() :: distributed.world()]
-    for x, y in validation.batches(None, mine):
+    for x, y in validation:
         right = (forward(network, x, settings).argmax(1) == y).sum()
         counts += torch.stack([right, right.new_tensor(len(y))])
     right, seen = distributed.summed(counts).tolist()

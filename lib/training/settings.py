@@ -49,7 +49,15 @@ class Settings:
 RECIPES = {
     "default": Settings(epochs=12),
     "paper": Settings(
-        epochs=30, batch=64, lr=0.02, warmup=0.1, optimizer="sgd", weight_decay=1e-4, whole=True,
-        reverse=False, compile=True, workers=8,
+        epochs=30,
+        batch=64,
+        lr=0.02,
+        warmup=0.1,
+        optimizer="sgd",
+        weight_decay=1e-4,
+        whole=True,
+        reverse=False,
+        compile=True,
+        workers=8,
     ),
-}  # fmt: skip
+}
