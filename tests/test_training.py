@@ -94,6 +94,21 @@ def test_one_frame_cannot_learn_it():
     assert log[-1]["val_top1"] < 0.8
 
 
+class Numbered(Bars):
+    """Other clips in each epoch, and all of them written down."""
+
+    def __init__(self, clips, seed, seen):
+        super().__init__(clips, seed)
+        self.seen = seen
+
+    def epoch(self, number):
+        return Numbered(self.clips, 100 + number, self.seen)
+
+    def __getitem__(self, i):
+        self.seen.append((self.seed, i))
+        return super().__getitem__(i)
+
+
 class Stopped(Exception):
     pass
 
@@ -106,14 +121,18 @@ def stop_at(update):
     return stop
 
 
+@pytest.mark.parametrize("anew", [False, True])  # other clips in each epoch: they are not kept
 @pytest.mark.parametrize("every, update", [(100, 9), (1, 6), (3, 8)])  # of 4 updates an epoch
-def test_stopped_and_started_again_it_ends_with_the_same_weights(tmp_path, every, update):
-    whole, resumed, chosen = network(), network(), settings(epochs=3)
-    log = training.train(whole, Bars(32, 0), Bars(8, 1), chosen, tmp_path / "whole")
-    clips, folder = (Bars(32, 0), Bars(8, 1), chosen), tmp_path / "parts"
+def test_stopped_and_started_again_it_ends_with_the_same_weights(tmp_path, every, update, anew):
+    def clips():
+        return Numbered(32, 0, []) if anew else Bars(32, 0), Bars(8, 1), settings(epochs=3)
+
+    whole, resumed, folder = network(), network(), tmp_path / "parts"
+    log = training.train(whole, *clips(), tmp_path / "whole")
     with pytest.raises(Stopped):
-        training.train(network(), *clips, folder, checkpoint_every=every, on_update=stop_at(update))
-    again = training.train(resumed, *clips, folder, checkpoint_every=every)
+        stop = dict(checkpoint_every=every, on_update=stop_at(update))
+        training.train(network(), *clips(), folder, **stop)
+    again = training.train(resumed, *clips(), folder, checkpoint_every=every)
 
     assert [e["loss"] for e in again] == [e["loss"] for e in log]
     for name, value in whole.state_dict().items():
@@ -345,21 +364,6 @@ def test_validation_on_single_frames():
     frame = InMemory(kept.features[:, :, 3:4], kept.labels)
     log = training.train(network(), kept, frame, settings(epochs=1, frames=1))
     assert 0 <= log[0]["val_top1"] <= 1
-
-
-class Numbered(Bars):
-    """Other clips in each epoch, and all of them written down."""
-
-    def __init__(self, clips, seed, seen):
-        super().__init__(clips, seed)
-        self.seen = seen
-
-    def epoch(self, number):
-        return Numbered(self.clips, 100 + number, self.seen)
-
-    def __getitem__(self, i):
-        self.seen.append((self.seed, i))
-        return super().__getitem__(i)
 
 
 def test_each_epoch_shows_its_own_clips_and_validation_always_the_same():

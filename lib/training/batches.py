@@ -55,7 +55,10 @@ def stream(
         yield from ((clips.features[batch], clips.labels[batch]) for batch in plan)
         return
     device, pin = device_of(network), torch.cuda.is_available()
-    loader = DataLoader(clips, batch_sampler=plan, num_workers=workers, pin_memory=pin)
+    own = torch.Generator()  # or it draws from PyTorch's, and a resumed run sees other numbers
+    loader = DataLoader(
+        clips, batch_sampler=plan, num_workers=workers, pin_memory=pin, generator=own
+    )
     for frames, labels in loader:  # (N, T, S, S, 3) uint8, (N,)
         x = network.preprocess(frames, device)  # (N, 3, T, S, S)
         with torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device)):
@@ -109,7 +112,13 @@ def opposite(classes: list[str]) -> Tensor:
 
 
 def examples(
-    x: Tensor, y: Tensor, settings: Settings, opposites: Tensor, rng, part=None, clips=None
+    x: Tensor,
+    y: Tensor,
+    settings: Settings,
+    opposites: Tensor,
+    rng: torch.Generator,
+    part: range | None = None,
+    clips: int | None = None,
 ) -> Features:
     """What a part of an update learns from: its clips, some of them played backwards, or single
     frames of them. Random numbers are drawn for all `clips` of the update, wherever it is cut."""

@@ -82,7 +82,8 @@ def train(
         stream = batches.stream(network, frozen, shown, mine, settings.workers)
         training_mode(trained, settings)
         begun, sums = time.time(), torch.zeros(3, device=device, dtype=torch.float64)
-        bar = tqdm(plan, f"epoch {epoch + 1}/{settings.epochs}", leave=False, disable=rank > 0)
+        name, shows = f"epoch {epoch + 1}/{settings.epochs}", rank == 0
+        bar = tqdm(plan, name, length, initial=done, leave=False, disable=not shows)
         for number, clips in enumerate(bar, start=done + 1):
             seed = settings.seed, epoch, number  # all random numbers of an update follow from it
             torch.manual_seed(seeded(*seed, rank).initial_seed())  # for dropout
