@@ -22,11 +22,16 @@ def test_the_command_records_and_goes_on(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sys, "argv", command)
     without.main()
     figures = json.loads(record.read_text())
-    parts = figures["parts"]
+    parts = figures["frame differences"]
     assert set(parts["the network"]) <= set(PARTS) and parts["the network"]["hand"]["clips"] <= 3
-    ranked = {name: row["rank"] for name, row in parts.items() if name != "the network"}
-    assert {"cam", "frame differences", "oracle"} <= set(ranked)
-    assert all(-1 <= each["mean"] <= 1 and each["clips"] <= 3 for each in ranked.values())
+    for measure in ("sum", "mean"):
+        ranked = {name: row[measure] for name, row in parts.items() if name != "the network"}
+        assert {"cam", "frame differences", "oracle"} <= set(ranked)
+        assert all(-1 <= each["mean"] <= 1 and each["clips"] <= 3 for each in ranked.values())
+    assert parts["constant"]["mean"]["mean"] == 0  # it ranks no part before another
+    cam, blob = (figures[name] for name in ("frame differences", "centre blob"))
+    assert cam["cam"]["sum"]["mean"] == blob["cam"]["sum"]["mean"]
+    assert "ahead" in blob["frame differences"]["sum"] and "ahead" not in blob["centre blob"]["sum"]
     assert len((tmp_path / "without.jsonl").read_text().splitlines()) == 4
     monkeypatch.setattr(without, "without", lambda *_: iter(()))  # all rows are there
     without.main()

@@ -59,11 +59,11 @@ class Rows:
         return [row for i in range(clips) for row in self.clips[i]]
 
 
-def table(rows: Iterable[Row]) -> dict[str, dict[str, dict]]:
+def table(rows: Iterable[Row], yardstick: str = YARDSTICK) -> dict[str, dict[str, dict]]:
     """For every map, every measure: mean, 95% interval, number of clips.
 
-    The interval is a bootstrap over clips. `ahead` is the mean difference from the `YARDSTICK` on
-    the same clips with its interval: a method beats it where all of that is above 0.
+    The interval is a bootstrap over clips. `ahead` is the mean difference from the `yardstick`, a
+    map, on the same clips with its interval: a method beats it where all of that is above 0.
     """
     scores: dict[str, dict[str, dict[int, float]]] = {}
     for row in rows:
@@ -75,10 +75,10 @@ def table(rows: Iterable[Row]) -> dict[str, dict[str, dict]]:
         found[name] = {}
         for measure, by_clip in measures.items():
             found[name][measure] = mean(by_clip.values())
-            yardstick = scores.get(YARDSTICK, {}).get(measure, {})
-            shared = sorted(by_clip.keys() & yardstick.keys())
-            if shared and name != YARDSTICK:
-                difference = mean(by_clip[clip] - yardstick[clip] for clip in shared)
+            other = scores.get(yardstick, {}).get(measure, {})
+            shared = sorted(by_clip.keys() & other.keys())
+            if shared and name != yardstick:
+                difference = mean(by_clip[clip] - other[clip] for clip in shared)
                 found[name][measure]["ahead"] = [difference[k] for k in ("mean", "low", "high")]
     return found
 

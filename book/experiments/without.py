@@ -2,8 +2,9 @@
 
 A clip is drawn in layers, so it can be drawn again without one of its parts, all else being the
 same: nothing is blurred or cut out that the network has never seen so. What the logit of the true
-class loses is how much that part matters, and what of a map lies on the part should rank the parts
-alike. FunnyBirds (Hesse et al. 2023, arXiv 2308.06248) asks this of drawn images.
+class loses is how much that part matters, and a map should rank the parts alike: by the "sum" of
+the map on a part, which favours large parts as the logit does, or by its "mean". FunnyBirds (Hesse
+et al. 2023, arXiv 2308.06248) asks this of drawn images.
 """
 
 from __future__ import annotations
@@ -47,8 +48,11 @@ def without(network: nn.Module, indices: Sequence[int], seed: int) -> Iterator[l
         rows: list[Row] = [dict(clip=i, map="the network") | lost]
         if not drawn.truth.camera_moves and len(lost) > 1:
             for name, heat in (by_gradient(network, inputs, cls) | controls(drawn, i)).items():
-                shares = [float(heat[place].sum()) for place in places.values()]
-                rows.append(dict(clip=i, map=name, rank=agreement([*lost.values()], shares)))
+                row: Row = dict(clip=i, map=name)
+                for measure, how in ("sum", np.sum), ("mean", np.mean):
+                    on_part = [float(how(heat[place])) for place in places.values()]
+                    row[measure] = agreement([*lost.values()], on_part)
+                rows.append(row)
         yield rows
 
 
@@ -62,7 +66,8 @@ def main() -> None:
     args, network, about, rows = begin(parser, ("without",))
     found = rows["without"].measure(args.clips, lambda i: without(network, i, args.seed))
     about = made_by("without") | dict(measured_on=about | dict(clips=args.clips))
-    add_to_record(args.record, about | dict(parts=table(found)))
+    figures = {against: table(found, against) for against in ("frame differences", "centre blob")}
+    add_to_record(args.record, about | figures)
 
 
 if __name__ == "__main__":
