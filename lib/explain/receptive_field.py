@@ -213,7 +213,7 @@ class PathCount(TorchFunctionMode):
             return args[0].mean(-1, keepdim=True).repeat_interleave(len(args[1]), -1)
         if name == "pad" and len(args[1]) <= 2 * (args[0].ndim - 2) and min(args[1]) >= 0:
             return F.pad(args[0], [*args[1], *[0] * 6][: 2 * args[0].ndim - 4], mode="replicate")
-        if name in ("scaled_dot_product_attention", "multi_head_attention_forward"):
+        if name in ("softmax", "scaled_dot_product_attention", "multi_head_attention_forward"):
             raise NotImplementedError("attention reaches everything")
         return function(*args, **kwargs)
 
