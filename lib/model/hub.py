@@ -173,7 +173,7 @@ def _transformers(name: str) -> nn.Module:
         network = Transformer(model)
     except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
         reason = textwrap.shorten(str(error), 160)
-        if Path(name).is_dir():
+        if Path(name).is_dir() or not isinstance(error, OSError):
             raise ValueError(f"{name} cannot be loaded ({reason}): {NEEDED}") from error
         raise RuntimeError(f"{name} cannot be fetched ({reason}): {ELSEWHERE}") from error
     network.preprocess = _preprocess(network.size, processor)
