@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lib.data.video import VideoError, read_clip
-from lib.explain.clip import METHODS, explain
+from lib.explain.clip import METHODS, explain, sampling
 from lib.explain.explanation import ExplainError, class_index
 from lib.explain.maps import GRADIENT_METHODS
+from lib.model import hub
 from lib.model.networks import load
 
+MOST = 5  # classes that a network of many is asked about, one by one
 OUTPUTS = (".html", ".gif", ".mp4", ".webm", ".npz")
 
 
@@ -24,21 +26,26 @@ def _seconds(text: str) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m lib.explain",
-        description="Show what the trained network sees in a video: prints the two most probable "
+        description="Show what a trained network sees in a video: prints the two most probable "
         "classes, and writes the evidence on every frame.",
         epilog="example: python -m lib.explain clip.mp4 --out clip.html",
     )
     add, cls = parser.add_argument, "NAME|INDEX"
-    add("clip", help="a video file: 16 frames, 4 a second, from its middle")
+    what = "a video file: 16 frames, 4 a second, from its middle; others with --network"
+    add("clip", help=what)
     evidence = "class whose evidence is shown (default: the most probable)"
     add("--class", dest="cls", metavar=cls, help=evidence)
     without = "why not this class? the evidence for --class minus the evidence for this one"
     add("--versus", metavar=cls, help=without)
-    add("--start", type=_seconds, metavar="SECONDS", help="where the 4 seconds begin")
-    how = "cam: all classes at once (default); the others one by one"
-    add("--method", choices=METHODS, default="cam", help=how)
+    add("--start", type=_seconds, metavar="SECONDS", help="where the frames begin")
+    how = "cam: all classes at once (default, if the network allows it); the others one by one"
+    add("--method", choices=METHODS, help=how)
     add("--layer", metavar="NAME", help="module to explain, not with cam (default: the last)")
-    add("--weights", metavar="FILE", help="of a network trained by lib.training (default: ours)")
+    which = parser.add_mutually_exclusive_group().add_argument
+    which("--weights", metavar="FILE", help="of a network trained by lib.training (default: ours)")
+    others = "somebody else's network: one of torchvision, such as swin3d_t; or a video classifier "
+    others += "of transformers, by its name on huggingface.co or the folder it was saved in"
+    which("--network", metavar="NAME|FOLDER", help=others)
     kinds = "original and overlay side by side"
     kinds = f".html: a page with the viewer; .gif, .mp4, .webm: {kinds}; .npz: the numbers"
     add("-o", "--out", metavar="FILE", help=kinds)
@@ -51,13 +58,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.out and Path(options.out).suffix.lower() not in OUTPUTS:
             raise VideoError(f"{options.out}: cannot be written; use {', '.join(OUTPUTS)}")
-        clip = read_clip(options.clip, start=options.start, size=256)
-        network = _network(options.weights)
+        network = _network(options.weights, options.network)
+        clip = read_clip(options.clip, *sampling(network), start=options.start, size=256)
         shown, versus = (_class(network.classes, c) for c in (options.cls, options.versus))
         named = [c for c in (shown, versus) if c is not None]
-        # One class is a backward pass: only those asked for, if the first of them is.
-        only = named if shown is not None and options.method in GRADIENT_METHODS else None
-        result = explain(network, clip, only, options.layer, options.method)
+        method, only = options.method or getattr(network, "default_method", "cam"), None
+        if method in GRADIENT_METHODS:  # one class is a backward pass
+            if shown is not None:
+                only = named
+            elif options.network:
+                first = explain(network, clip, 0, options.layer, method)
+                only = list(dict.fromkeys([*(-first.logits).argsort()[:MOST].tolist(), *named]))
+        result = explain(network, clip, only, options.layer, method)
         print(result.summary())
         if versus is not None:
             print(result.why(shown, versus))
@@ -72,10 +84,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _network(weights: str | None):
+def _network(weights: str | None, name: str | None):
     try:
+        if name:
+            return hub.load(name)
         return load(weights) if weights else load()
-    except ValueError as error:  # a file of something else, or cut short
+    except (ValueError, RuntimeError, ImportError) as error:  # something else, or out of reach
         raise ExplainError(str(error)) from error
 
 

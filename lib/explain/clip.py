@@ -27,7 +27,7 @@ def explain(
     clip: Clip | np.ndarray | str | Path,
     classes: int | str | Iterable[int | str] | None = None,
     layer: str | None = None,
-    method: str = "cam",
+    method: str | None = None,
     *,
     weights: str = "clip",
     reshape: Reshape | None = None,
@@ -44,15 +44,19 @@ def explain(
         they were found.
     clip: a `Clip`, with its true label and mask where they are known; frames (T, H, W, 3) uint8; or
         the path of a video. Frames are cropped to a square of at most `size` pixels (a video's:
-        exactly `size`); the network sees these.
+        exactly `size`); the network sees these. A video is read with the network's `frames` and
+        `fps`, or else 16 frames at 4 a second.
     classes: names or indices to map; None maps all of them.
-    layer: dotted module name; None is the last that gives (N, C, T, h, w) with more than one cell.
+    layer: dotted module name; None is the network's `default_layer`, or else the last that gives
+        (N, C, T, h, w) with more than one cell.
     method: "cam", closed form under average pooling and a linear head (Zhou et al. 2016): all
         classes for one forward pass. For any layer and head, one backward pass a class: "gradcam"
         (Selvaraju et al. 2017), "gradcam++", "hirescam", "layercam"; see `lib.explain.maps`.
         "occlusion" (Zeiler and Fergus 2014): all classes, hundreds of forward passes, and no layer.
+        None is the network's `default_method`, or else "cam".
     weights: of "gradcam" and "gradcam++", summed up over the whole "clip" or for each "frame".
-    reshape: makes (N, C, T, h, w) of what the layer gives, such as a transformer's tokens.
+    reshape: makes (N, C, T, h, w) of what the layer gives, such as a transformer's tokens; None is
+        the network's own `reshape`, where it has one.
     window, stride: (frames, pixels, pixels) of "occlusion"; None is a quarter of each side, moved
         by its length in time and by half of it in space.
     preprocess, class_names: for networks without attributes `preprocess` and `classes`.
@@ -64,12 +68,15 @@ def explain(
 
     Raises ExplainError for what the network or layer does not allow, VideoError for the file.
     """
+    method = method or getattr(network, "default_method", "cam")
     for name, value, known in ("method", method, METHODS), ("weights", weights, ("clip", "frame")):
         if value not in known:
             raise ExplainError(f"{name}={value!r}: choose one of {', '.join(known)}")
     if method == "occlusion" and layer is not None:
         raise ExplainError("occlusion covers the input: it takes no layer")
-    clip = _square_clip(clip, size)
+    layer = layer or getattr(network, "default_layer", None)
+    reshape = reshape or getattr(network, "reshape", None)
+    clip = _square_clip(clip, size, *sampling(network))
     preprocess = preprocess or getattr(network, "preprocess", None)
     inputs = network_inputs(network, clip.frames, preprocess)  # (1, 3, T, H, W)
     shape, frames, bias = tuple(inputs.shape[2:]), len(clip), None
@@ -186,12 +193,17 @@ def _over_frames(maps: np.ndarray, steps: np.ndarray, frames: int) -> np.ndarray
     return np.einsum("fs,mshw->mfhw", share / share.sum(0), maps).astype(np.float32)
 
 
-def _square_clip(clip, size: int) -> Clip:
+def sampling(network: nn.Module) -> tuple[int, float]:
+    """How many frames, and how many of them a second, a network wants of a video."""
+    return getattr(network, "frames", 16), getattr(network, "fps", FPS)
+
+
+def _square_clip(clip, size: int, count: int, fps: float) -> Clip:
     """A square `Clip` of whatever names one."""
     if isinstance(clip, str | Path):
-        clip = read_clip(clip, size=size)
+        clip = read_clip(clip, count, fps, size=size)
     elif not isinstance(clip, Clip):
-        clip = Clip(np.asarray(clip), np.arange(len(clip)) / FPS)
+        clip = Clip(np.asarray(clip), np.arange(len(clip)) / fps)
     frames, mask = clip.frames, clip.mask
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not frames.size:
         raise ExplainError(

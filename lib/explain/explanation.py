@@ -9,6 +9,7 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
+import torch
 
 from lib.data.write import write_video
 from lib.explain.overlay import overlay
@@ -186,6 +187,36 @@ class Explanation:
             gaps = np.diff(self.times)
             rate = 1 / float(np.median(gaps[gaps > 0])) if (gaps > 0).any() else FPS
             write_video(path, pair, rate)  # (T, H, 2W, 3)
+
+    @classmethod
+    def of(cls, frames, maps, classes, logits, mapped=None, method="given") -> "Explanation":
+        """Heat maps made elsewhere, as by captum or pytorch-grad-cam, or of attention.
+
+        frames: (T, S, S, 3) uint8. maps: (T, h, w) or (M, T, h, w), array or tensor; the cells are
+        spread evenly over the frame. classes, logits: names and numbers of all K classes. mapped:
+        class of each map, by index or name; None is all in order, or the most probable for one map.
+        """
+        if frames.ndim != 4 or frames.dtype != np.uint8:
+            raise ExplainError(
+                f"frames {frames.shape} {frames.dtype}: (T, S, S, 3) uint8 is needed"
+            )
+        maps, logits = (torch.as_tensor(x).detach().float().cpu().numpy() for x in (maps, logits))
+        maps = maps[None] if maps.ndim == 3 else maps  # (M, T, h, w)
+        if mapped is None:
+            mapped = [logits.argmax()] if len(maps) == 1 else range(len(classes))
+        mapped, t, side = [class_index(classes, k) for k in mapped], len(frames), frames.shape[1]
+        for name, array, needed in (
+            ("frames", frames, (t, side, side, 3)),
+            ("maps", maps, (len(mapped), t, *maps.shape[2:4])),
+            ("logits", logits, (len(classes),)),
+        ):
+            if array.shape != needed or not array.size:
+                raise ExplainError(f"{name} of shape {array.shape}: {needed} is needed")
+        cells = tuple((np.arange(n, dtype=np.float32) + 0.5) / n for n in maps.shape[2:])
+        note = "maps that were made elsewhere: their cells are spread evenly"
+        about = dict(method=method, layer=method, cells=cells, geometry_note=note, bias=None)
+        times = np.arange(t) / FPS
+        return cls(frames, times, list(classes), logits, maps=maps, mapped=mapped, **about)
 
     @classmethod
     def load(cls, path: str | Path) -> "Explanation":

@@ -17,9 +17,15 @@ from lib.model.inflate import Framewise
 from lib.model.networks import evaluation_mode
 
 UNRELATED = "no gradient at layer {!r}: no logit depends on it, or use_reentrant=True hides it"
+NOTHING = "the map at layer {!r} is zero everywhere: no logit depends on it; choose an earlier one"
 CHANNELS_LAST = (
     ", channels last, it seems: name a layer and pass reshape=lambda x: x.movedim(-1, 1)"
 )
+TOKENS = (
+    ", tokens, it seems: name a layer and pass a reshape= that leaves out a class token and makes "
+    "(N, C, T, h, w) of the others"
+)
+FOLDED = ", not one row a clip: heads or frames are folded into its first dimension"
 Reshape = Callable[[Tensor], Tensor]
 OneByOne = Callable[[Sequence], Iterable]  # such as tqdm
 
@@ -50,7 +56,7 @@ def watching(
     (torch.utils.checkpoint) runs again then, and needs its hooks and evaluation mode. Both end with
     the block, whatever happens.
     """
-    modules, volume_of = dict(network.named_modules()), _reader(network, reshape)
+    modules, volume_of = dict(network.named_modules()), _reader(network, inputs, reshape)
     if layer is not None and layer not in {*modules} - {""}:
         raise ExplainError(f"no layer {layer!r}{nearest(layer, modules)}")
     if layer is not None and isinstance(modules[layer], nn.Linear) and reshape is None:
@@ -60,7 +66,7 @@ def watching(
 
     def remember(name: str, output) -> Tensor | None:
         volume, refused = volume_of(output)
-        if refused and (layer is not None or refused is CHANNELS_LAST):
+        if refused and (layer is not None or refused in (CHANNELS_LAST, TOKENS)):
             raise ExplainError(f"layer {name!r} gives {_shape(output)}{refused}")
         if refused:
             return None
@@ -114,7 +120,7 @@ def layers_and_logits(
     than one cell, in the order they run, and the logits (N, K). Where a module passes on what one
     inside it gave, the outer is named."""
     sizes: dict[str, tuple[int, int, int]] = {}
-    volume_of, before = _reader(network, reshape), ["", None]  # name and output of a layer
+    volume_of, before = _reader(network, inputs, reshape), ["", None]  # name and output of a layer
 
     def measure(name: str, output) -> None:
         volume, refused = volume_of(output)
@@ -179,6 +185,7 @@ def gradients(seen: Seen, classes: Tensor, progress: OneByOne = iter) -> Iterato
     by the activations. `progress` is given the columns and yields them."""
     # In float16 small gradients become 0 and large ones infinite: the first factor that fits.
     factors = (1024, 1, 1 / 1024) if seen.logits.dtype == torch.float16 else (1,)
+    any_depends = False
     with torch.inference_mode(False), torch.enable_grad():
         for column in progress(classes.clone().unbind(1)):  # (N,)
             # In evaluation mode samples do not mix: one backward pass is enough for all.
@@ -195,7 +202,11 @@ def gradients(seen: Seen, classes: Tensor, progress: OneByOne = iter) -> Iterato
             else:
                 which = f"at layer {seen.layer!r} of logit {column.unique().tolist()}"
                 raise ExplainError(f"the gradient {which} is not finite")
-            yield gradient if seen.reshape is None else seen.reshape(gradient)
+            gradient = gradient if seen.reshape is None else seen.reshape(gradient)
+            any_depends = any_depends or bool(gradient.any())
+            yield gradient
+    if not any_depends:
+        raise ExplainError(NOTHING.format(seen.layer))
 
 
 # --- the formulas: activations A and gradient g (N, C, T, h, w) to a map (N, T, h, w) -------------
@@ -252,7 +263,7 @@ def weighted_sum(activations: Tensor, weights: Tensor) -> Tensor:
     return torch.einsum("nct,ncthw->nthw", weights, activations)
 
 
-def _reader(network: nn.Module, reshape: Reshape | None) -> Callable:
+def _reader(network: nn.Module, inputs: Tensor, reshape: Reshape | None) -> Callable:
     """A function from what a layer gives to (N, C, T, h, w), and to what is wrong with it or ""."""
     token_sizes = {m.normalized_shape for m in network.modules() if isinstance(m, nn.LayerNorm)}
 
@@ -262,10 +273,16 @@ def _reader(network: nn.Module, reshape: Reshape | None) -> Callable:
                 output = reshape(output)
             except (RuntimeError, IndexError, AttributeError) as error:
                 return None, f", which reshape refuses: {error}"
-        if not isinstance(output, Tensor) or output.ndim != 5 or output.shape[3:].numel() < 2:
+        is_tensor = isinstance(output, Tensor)
+        if reshape is None and is_tensor and output.ndim == 3 and output.shape[2:] in token_sizes:
+            if output.shape[1] > inputs.shape[2] + 1:  # more than one for each frame
+                return None, TOKENS
+        if not is_tensor or output.ndim != 5 or output.shape[3:].numel() < 2:
             return None, "; choose one that gives (N, C, T, h, w) with more than one cell"
         if reshape is None and output.shape[-1:] in token_sizes:
             return None, CHANNELS_LAST
+        if len(output) != len(inputs):
+            return None, FOLDED
         return output, ""
 
     return read

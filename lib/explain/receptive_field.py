@@ -125,7 +125,10 @@ def _along(axis: int, paths: Callable, shape: tuple, cells: int) -> tuple | None
     found = None
     for others, more in [*product(sizes, LONGER[axis]), (sizes[2], 0), (shape, 0)]:
         size = [shape[i] + more if i == axis else n for i, n in enumerate(others)]
-        shares, count = paths(axis, size)
+        try:
+            shares, count = paths(axis, size)
+        except Attention:
+            return None
         if count > 1:
             found = _axis(shares, count, shape[axis], more, cells)
             if not found or np.isfinite(found[-1][0]) or more != LONGER[axis][0]:
@@ -147,8 +150,12 @@ def _paths(network, layer, reshape, mode, axis: int, size) -> tuple[np.ndarray |
         device = next((x.device for x in network.parameters()), None)
         probe = torch.full((1, 3, *size), TINY, dtype=torch.float64, device=device)
         handles.append(network.get_submodule(layer).register_forward_hook(remember))
-        with suppress(Exception), mode:  # what follows the layer may refuse the size
-            network(probe.requires_grad_().clone())
+        try:
+            with mode:
+                network(probe.requires_grad_().clone())
+        except Exception as error:  # what follows the layer may refuse the size
+            if isinstance(error, Attention) and not answers:
+                raise
         with suppress(Exception):
             (answer,) = answers[0]  # (C, t, h, w)
             cells = answer.transpose(1 + axis, 0).flatten(1).sum(1)
@@ -185,6 +192,10 @@ def _shortest(shares: np.ndarray, centre: float, share: float) -> tuple[int, int
     return min(runs, key=lambda run: (run[1] - run[0], round(abs(sum(run) / 2 - centre), 6)))
 
 
+class Attention(Exception):
+    """It reaches everything, from any place."""
+
+
 class PathCount(TorchFunctionMode):
     """Inside it, a gradient counts paths (as Luo et al. 2016, arXiv 1701.04128): a convolution or
     pool is a weighted mean over its window, a norm the identity, and beyond a border all is as at
@@ -213,8 +224,8 @@ class PathCount(TorchFunctionMode):
             return args[0].mean(-1, keepdim=True).repeat_interleave(len(args[1]), -1)
         if name == "pad" and len(args[1]) <= 2 * (args[0].ndim - 2) and min(args[1]) >= 0:
             return F.pad(args[0], [*args[1], *[0] * 6][: 2 * args[0].ndim - 4], mode="replicate")
-        if name in ("scaled_dot_product_attention", "multi_head_attention_forward"):
-            raise NotImplementedError("attention reaches everything")
+        if name in ("softmax", "scaled_dot_product_attention", "multi_head_attention_forward"):
+            raise Attention
         return function(*args, **kwargs)
 
     def convolution(self, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):

@@ -89,13 +89,18 @@ def resnet50(output_stride: int = 32, imagenet: bool = True) -> nn.Module:
 
     network = resnet50(replace_stride_with_dilation=[False, False, output_stride == 16])
     if imagenet:
-        weights = ResNet50_Weights.IMAGENET1K_V2
-        try:
-            network.load_state_dict(weights.get_state_dict(check_hash=True))
-        except OSError as error:
-            put = f"put that file in {Path(torch.hub.get_dir(), 'checkpoints')}"
-            raise RuntimeError(f"cannot fetch {weights.url} ({error}): {put}") from error
+        network.load_state_dict(fetch(ResNet50_Weights.IMAGENET1K_V2))
     return network.eval()
+
+
+def fetch(weights) -> dict[str, Tensor]:
+    """The tensors of a `WeightsEnum` of torchvision, kept on disk from first use. Without internet,
+    a RuntimeError says which file can be put where by hand."""
+    try:
+        return weights.get_state_dict(check_hash=True, weights_only=True)
+    except OSError as error:
+        put = f"put that file in {Path(torch.hub.get_dir(), 'checkpoints')}"
+        raise RuntimeError(f"cannot fetch {weights.url} ({error}): {put}") from error
 
 
 BACKBONES = {  # what makes each, and the mean and standard deviation of its colours

@@ -1,0 +1,357 @@
+"""Other people's networks, by name: the same logits as theirs, maps as worked out by hand."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from huggingface_hub import constants
+from torchvision.models import get_model_weights
+
+from lib.data import write_video
+from lib.explain import ExplainError, Explanation, explain
+from lib.explain.__main__ import main
+from lib.explain.clip import sampling
+from lib.explain.maps import maps_of, watching
+from lib.model import hub
+from lib.model.networks import Preprocess
+from lib.viewer.viewer import html
+
+NAMES = ["clapping", "waving", "yawning"]
+SMALL = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
+VIDEO = dict(image_size=48, num_frames=4) | SMALL
+PREDICTOR = dict(pred_hidden_size=24, pred_num_attention_heads=2, pred_num_hidden_layers=1)
+KINDS = {  # prefix of the classes, configuration, steps of the default layer's map
+    "videomae": ("VideoMAE", dict(patch_size=16, **VIDEO), 2),
+    "videomae first token": ("VideoMAE", dict(patch_size=16, use_mean_pooling=False, **VIDEO), 2),
+    "timesformer": ("Timesformer", dict(patch_size=16, **VIDEO), 4),
+    "timesformer joint": (
+        "Timesformer",
+        dict(patch_size=16, attention_type="joint_space_time", **VIDEO),
+        4,
+    ),
+    "vivit": ("Vivit", dict(tubelet_size=[2, 16, 16], **VIDEO), 2),
+    "vjepa2": (
+        "VJEPA2",
+        dict(crop_size=48, frames_per_clip=4, num_pooler_layers=1, **PREDICTOR, **SMALL),
+        2,
+    ),
+}
+
+
+def saved(folder, kind: str, **changes):
+    """A network with large random weights, so that its parts differ, and its folder."""
+    prefix, options, _ = KINDS[kind]
+    config = getattr(transformers, f"{prefix}Config")(**options | changes)
+    config.id2label = dict(enumerate(NAMES))
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{prefix}ForVideoClassification")(config).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(folder)
+    getattr(transformers, f"{prefix}VideoProcessor")().save_pretrained(folder)
+    return model
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def raw(kind, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("network")
+    return saved(folder, kind), folder
+
+
+@pytest.fixture
+def noise():
+    return np.random.default_rng(0).integers(0, 256, (4, 48, 48, 3), dtype=np.uint8)
+
+
+def test_logits_are_those_of_the_raw_network(raw):
+    model, folder = raw
+    network, x = hub.load(folder), torch.randn(2, 3, 4, 48, 48)
+    with torch.no_grad():
+        assert torch.equal(network(x), model(x.transpose(1, 2)).logits)
+        with pytest.raises(ValueError, match="8 frames: this network takes 4"):
+            network(torch.zeros(1, 3, 8, 48, 48))
+    assert network.classes == NAMES and not network.training
+    assert network.frames == 4 and network.fps > 0
+
+
+def test_preprocess_is_that_of_its_processor(raw, noise):
+    _, folder = raw
+    network, processor = hub.load(folder), transformers.AutoVideoProcessor.from_pretrained(folder)
+    frames = torch.from_numpy(noise).permute(0, 3, 1, 2)
+    theirs = processor([frames], do_resize=False, do_center_crop=False, return_tensors="pt")
+    (theirs,) = theirs.values()  # (1, T, 3, H, W)
+    torch.testing.assert_close(network.preprocess(noise), theirs.transpose(1, 2))
+    assert network.preprocess(noise.repeat(2, 1).repeat(2, 2)).shape == (1, 3, 4, 48, 48)
+
+
+LAYERS = {
+    "videomae": "videomae.encoder.layer.1",
+    "videomae first token": "videomae.encoder.layer.1.layernorm_before",
+    "timesformer": "timesformer.encoder.layer.1.layernorm_before",
+    "timesformer joint": "timesformer.encoder.layer.1.layernorm_before",
+    "vivit": "vivit.layers.1.layernorm_before",
+    "vjepa2": "vjepa2.encoder.layernorm",
+}
+
+
+def place(kind: str, t: int, i: int, j: int) -> tuple[int, int]:
+    """Which token, of which row of the batch, lies at step t, row i and column j of 3."""
+    if kind == "timesformer":
+        return t, 1 + 3 * i + j
+    if kind == "timesformer joint":
+        return 0, 1 + (3 * i + j) * 4 + t
+    return 0, (kind == "vivit") + 9 * t + 3 * i + j
+
+
+def by_hand(model, kind: str, x, k: int):
+    """Grad-CAM (t, h, w) of class k, from a hook of its own and places spelled out."""
+    kept = {}
+    layer = model.get_submodule(LAYERS[kind])
+    handle = layer.register_forward_hook(lambda _m, _a, output: kept.update(tokens=output))
+    logit = model(x.transpose(1, 2)).logits[0, k]
+    handle.remove()
+    tokens = kept["tokens"]
+    (gradient,) = torch.autograd.grad(logit, tokens)
+    grid = (KINDS[kind][2], 3, 3)
+    places = [place(kind, *cell) for cell in np.ndindex(grid)]
+    weights = sum(gradient[p] for p in places) / len(places)  # (C,)
+    return np.array([float(weights @ tokens[p].detach()) for p in places]).reshape(grid)
+
+
+def test_map_is_the_gradient_worked_out_by_hand(raw, kind, noise):
+    model, folder = raw
+    network = hub.load(folder)
+    result = explain(network, noise)
+    assert result.classes == NAMES and result.maps.shape == (3, 4, 3, 3)
+    assert result.method == "gradcam" and result.layer == f"model.{LAYERS[kind]}"
+    for k in range(3):
+        expected = by_hand(model, kind, network.preprocess(noise), k)
+        if len(expected) == 2:  # each step of two frames is shared out among all four
+            share = np.array([[4, 0], [3, 1], [1, 3], [0, 4]]) / 8
+            expected = np.einsum("ft,thw->fhw", share, expected)
+        scale = np.abs(expected).max()
+        assert scale > 1e-6 and np.abs(result.map(k) - expected).max() < 1e-5 * scale
+    assert "spread evenly" in result.geometry_note and html(result)
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "layer"),
+    [
+        ("timesformer", "model.timesformer.layernorm"),
+        ("vivit", "model.vivit.layernorm"),
+        ("vivit", "model.vivit.layers.1"),
+    ],
+)
+def test_a_layer_whose_class_token_alone_is_read_is_refused(tmp_path, noise, kind, layer):
+    saved(tmp_path, kind)
+    with pytest.raises(ExplainError, match=f"{layer}' is zero everywhere: no logit depends on it"):
+        explain(hub.load(tmp_path), noise, layer=layer)
+
+
+def test_tokens_without_a_reshape_are_refused(tmp_path, noise):
+    saved(tmp_path, "vivit")
+    network = hub.load(tmp_path)
+    network.reshape = network.default_layer = None
+    for layer in (None, "model.vivit.layers.1.layernorm_before"):
+        with pytest.raises(ExplainError, match="class token"):
+            explain(network, noise, layer=layer)
+
+
+def test_heads_in_the_batch_are_refused(noise):
+    class Heads(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = torch.nn.Conv3d(3, 4, 3)
+            self.pool = torch.nn.Conv3d(2, 2, 1)
+            self.head = torch.nn.Linear(4, 2)
+
+        def forward(self, x):
+            x = self.first(x)  # (N, 4, t, h, w)
+            pooled = self.pool(x.unflatten(1, (2, 2)).flatten(0, 1))  # (2 N, 2, t, h, w)
+            return self.head(x.mean((2, 3, 4)) + pooled.unflatten(0, (-1, 2)).mean())
+
+    options = dict(method="gradcam", preprocess=Preprocess(24, (0.5,) * 3, (0.5,) * 3))
+    assert explain(Heads(), noise, **options).layer == "first"
+    with pytest.raises(ExplainError, match=r"'pool' gives \(2, 2, .*folded into its first"):
+        explain(Heads(), noise, layer="pool", **options)
+
+
+def test_names_of_nothing():
+    with pytest.raises(ValueError, match=r"no network 'swin3d_x'.*\(swin3d_[tsb], "):
+        hub.load("swin3d_x")
+
+
+def test_offline_a_name_says_that_a_folder_will_do(monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(RuntimeError, match=r"nobody/nothing cannot be fetched .*--network FOLDER"):
+        hub.load("nobody/nothing")
+
+
+def test_offline_weights_of_torchvision_say_where_to_put_the_file(monkeypatch, tmp_path):
+    def no_internet(*_, **__):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", no_internet)
+    with pytest.raises(
+        RuntimeError, match=r"r3d_18-b3b3357e\.pth .*put that file in .*checkpoints"
+    ):
+        hub.load("r3d_18")
+
+
+def test_without_transformers_the_extra_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ImportError, match=r"pip install '\.\[hub\]'"):
+        hub.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: (folder / "config.json").write_text("{}"), "model_type"),
+        (lambda folder: (folder / "config.json").write_text('{"model_type": "bert"}'), "bert"),
+        (lambda folder: (folder / "video_preprocessor_config.json").unlink(), "processor"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"cut"), "header"),
+    ],
+)
+def test_a_folder_of_something_else(tmp_path, change, message):
+    saved(tmp_path, "videomae")
+    change(tmp_path)
+    with pytest.raises(ValueError, match=rf"{tmp_path} cannot be loaded .*{message}"):
+        hub.load(tmp_path)
+
+
+def test_a_network_that_was_never_taught_to_classify(tmp_path):
+    model = saved(tmp_path, "videomae")
+    model.videomae.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="it has no classifier.bias: not a network that was train"):
+        hub.load(tmp_path)
+
+
+# --- torchvision ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", hub.TORCHVISION)
+def test_what_a_network_was_trained_on(name):
+    with torch.device("meta"):
+        network = hub.load(name, pretrained=False)
+    weights = get_model_weights(name).DEFAULT
+    trained, said = weights.transforms(), weights.meta["_docs"]
+    assert f"clip_len={network.frames}`" in said and f"frame_rate={network.fps:g}`" in said
+    preprocess = network.preprocess
+    assert [preprocess.size] * 2 == trained.crop_size
+    assert (list(preprocess.mean), list(preprocess.std)) == (trained.mean, trained.std)
+    assert len(network.classes) == 400 and "archery" in network.classes
+    assert network.get_submodule(network.default_layer) and not network.training
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "grid"),
+    [
+        ("r3d_18", (8, 64, 64), (1, 4, 4)),
+        ("s3d", (16, 224, 224), (2, 7, 7)),
+        ("mvit_v2_s", (16, 224, 224), (8, 7, 7)),
+        ("swin3d_t", (8, 64, 64), (4, 2, 2)),
+    ],
+)
+def test_torchvision(name, size, grid):
+    torch.manual_seed(0)
+    network, inputs = hub.load(name, pretrained=False), torch.randn(1, 3, *size)
+    layer, method = network.default_layer, network.default_method
+    with watching(network, inputs, layer, method != "cam", network.reshape) as seen:
+        maps, logits = maps_of(seen, torch.tensor([[7]]), method)
+    assert maps.shape == (1, 1, *grid) and maps.isfinite().all() and maps.any()
+    if method == "cam":
+        assert abs(maps.sum() + seen.head.bias[7] - logits[0, 7]) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "earlier", "cells"), [("r3d_18", "layer3", 8), ("swin3d_t", "patch_embed.proj", 16)]
+)
+def test_explain_takes_the_networks_own_layer_or_another(name, earlier, cells):
+    torch.manual_seed(0)
+    network = hub.load(name, pretrained=False)
+    clip = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    small = Preprocess(64, network.preprocess.mean, network.preprocess.std)
+    own = explain(network, clip, 7, preprocess=small)
+    assert (own.layer, own.method) == (network.default_layer, "cam") and own.bias is not None
+    other = explain(network, clip, 7, earlier, "gradcam", preprocess=small)
+    assert other.layer == earlier and other.maps.shape == (1, 8, cells, cells)
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def test_command_with_the_folder_of_a_network(tmp_path, noise, capsys):
+    saved(tmp_path / "network", "timesformer")
+    write_video(tmp_path / "clip.mp4", noise.repeat(4, 0), 8)
+    out = tmp_path / "clip.html"
+    arguments = [str(tmp_path / "clip.mp4"), "--network", str(tmp_path / "network")]
+    assert main([*arguments, "--out", str(out)]) == 0
+    assert capsys.readouterr().out.split()[1] in NAMES and "clapping" in out.read_text()
+    assert main([*arguments, "--class", "waving", "--versus", "yawning"]) == 0
+    assert "waving" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_command_says_what_is_wrong(tmp_path, noise, capsys):
+    write_video(tmp_path / "clip.mp4", noise, 4)
+    assert main([str(tmp_path / "clip.mp4"), "--network", "r4d"]) == 2
+    assert "no network 'r4d'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "clip.mp4"), "--network", "r3d_18", "--weights", "a.safetensors"])
+    assert "not allowed with" in capsys.readouterr().err
+
+
+def test_a_path_is_read_as_the_network_was_trained(tmp_path, noise):
+    saved(tmp_path / "network", "timesformer")
+    write_video(tmp_path / "clip.mp4", noise.repeat(20, 0), 8)
+    network = hub.load(tmp_path / "network")
+    network.fps = 2.0
+    assert sampling(network) == (4, 2.0)
+    times = explain(network, tmp_path / "clip.mp4", 0, size=48).times
+    np.testing.assert_allclose(np.diff(times), 0.5)
+
+
+# --- maps made elsewhere --------------------------------------------------------------------------
+
+
+def test_maps_made_elsewhere(noise, tmp_path):
+    maps = torch.arange(4 * 2 * 2.0, requires_grad=True).view(4, 2, 2)
+    result = Explanation.of(noise, maps, NAMES, [0.5, 2.0, 1.0], method="attention rollout")
+    assert result.mapped == [1] and result.top(1)[0][0] == "waving"
+    assert result.ledger("waving").tolist() == [6, 22, 38, 54]
+    assert result.cells[0].tolist() == [0.25, 0.75] and "attention rollout" in html(result)
+    result.save(tmp_path / "maps.npz")
+    assert np.array_equal(Explanation.load(tmp_path / "maps.npz").maps, result.maps)
+    several = Explanation.of(noise, np.zeros((2, 4, 3, 3)), NAMES, np.zeros(3), ["yawning", 0])
+    assert several.mapped == [2, 0] and several.map("clapping").shape == (4, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"frames": np.zeros((4, 48, 48, 3))}, "float64"),
+        ({"frames": np.zeros((4, 48, 40, 3), np.uint8)}, r"frames .*\(4, 48, 48, 3\) is needed"),
+        ({"maps": np.zeros((2, 2, 2))}, r"maps .*\(1, 4, 2, 2\) is needed"),
+        ({"maps": np.zeros((2, 4, 2, 2))}, r"maps .*\(3, 4, 2, 2\) is needed"),
+        ({"maps": np.zeros((4, 2, 0))}, "maps"),
+        ({"maps": np.full((4, 2, 2), np.nan)}, "not finite"),
+        ({"logits": [0.0, 1.0]}, r"logits .*\(3,\) is needed"),
+        ({"mapped": ["waiving"]}, "did you mean 'waving'"),
+    ],
+)
+def test_maps_that_do_not_fit(noise, changes, message):
+    given = dict(frames=noise, maps=np.zeros((4, 2, 2)), classes=NAMES, logits=[0.0, 0.0, 1.0])
+    with pytest.raises(ExplainError, match=message):
+        Explanation.of(**given | changes)
