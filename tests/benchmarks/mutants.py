@@ -111,7 +111,8 @@ def damaged(file: bytes, others: list[bytes], rng: np.random.Generator) -> bytes
                 piece = source[begin : begin + rng.integers(1, 400)]
             at = rng.integers(len(changed))
             changed[at : at + rng.integers(1, 400)] = piece
-    return bytes(changed or b"\0")
+        changed = changed or bytearray(1)
+    return bytes(changed)
 
 
 def read(path: Path) -> str:
