@@ -621,7 +621,9 @@ def test_pictures_above_the_limit_are_refused_unread(tmp_path):
     gif = encode(tmp_path / "clip.gif", numbered(3), 10, "gif", pixel="rgb8")
     file = gif.read_bytes()
     gif.write_bytes(file[:6] + (12000).to_bytes(2, "little") * 2 + file[10:])
-    with pytest.raises(VideoError, match="no frame can be decoded.*above 67 million pixels"):
+    with pytest.raises(
+        VideoError, match="no frame can be decoded; its pictures may be above 67 mill"
+    ):
         read_clip(gif)
     file = bytearray(jpeg.read_bytes())
     at = file.index(b"\xff\xc0") + 5

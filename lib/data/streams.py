@@ -69,8 +69,10 @@ def extent(path: Path) -> tuple[float, float]:
     with opened(path) as stream:
         first = next(decode(stream), None)
         if first is None:
-            why = f"it is cut short, or has pictures above {MOST_PIXELS / 1e6:.0f} million pixels"
-            raise VideoError(f"{path}: no frame can be decoded; {why}: copy or convert it again")
+            most = f"{MOST_PIXELS / 1e6:.0f} million pixels"
+            large = f"its pictures may be above {most}, make them smaller or copy it again"
+            why = "it is cut short, copy it again" if stream.width else large
+            raise VideoError(f"{path}: no frame can be decoded; {why}")
         origin = end = first[0]
         for second in [1e6, origin] if is_exact(stream) else []:  # 1e6: after any end
             seek(stream, second)
