@@ -1,7 +1,13 @@
+import io
+import os
+import subprocess
+import sys
 from fractions import Fraction
-from zipfile import ZipFile
+from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import av
+import mutants
 import numpy as np
 import pytest
 from PIL import Image
@@ -85,6 +91,8 @@ def test_long_video_gives_its_middle_or_the_start_asked_for(tmp_path):
         ("part.ts", "mpeg4", {"g": "7"}),  # a seek lands between key frames
         ("old.avi", "mpeg4", {"g": "9"}),
         ("eight.webm", "libvpx", {"g": "10"}),
+        ("flash.flv", "libx264", {"g": "7", "bf": "2"}),
+        ("dense.nut", "libx264", {"g": "7", "bf": "2"}),
     ],
 )
 def test_seeking_changes_nothing(tmp_path, name, codec, options):
@@ -284,7 +292,7 @@ def test_files_that_are_no_video(tmp_path):
         ".": "no frames 00001.jpg",
         "empty.webm": "is empty",
         "page.webm": "not a video",
-        "notes.txt": "is a text",
+        "notes.txt": "a text, a playlist or another kind",
         "sound.m4a": "no picture",
     }.items():
         with pytest.raises(VideoError, match=trouble) as error:
@@ -422,3 +430,234 @@ def test_write_frames_leaves_a_whole_folder_or_none(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="other: cannot be written"):
         write_frames(tmp_path / "other", numbered(2))
     assert list(tmp_path.iterdir()) == [tmp_path / "clip"]
+
+
+FORCED = "b-adapt=0:bframes=3:keyint=12:scenecut=0"  # x264 leaves B-frames out of still pictures
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".wmv", ".mxf", ".mpg", ".ts", ".mp4", ".mkv"])
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [("libx264", {"x264-params": FORCED}), ("mpeg2video", {"g": "12", "bf": "2", "b": "8M"})],
+)
+def test_b_frames_are_shown_when_they_should_be(tmp_path, suffix, codec, options):
+    """Where the container's own times cannot be trusted as well: frame i is shown at i / 25 s."""
+    path = encode(tmp_path / f"clip{suffix}", numbered(50), 25, codec, options)
+    assert duration(path) == pytest.approx(2, abs=0.001)
+    for first in (0, 1, 7, 23, 24, 25, 36, 45, 49):
+        clip = read_clip(path, frames=3, fps=25, start=first / 25)
+        expected = np.minimum(np.arange(first, first + 3), 49)
+        assert numbers(clip) == expected.tolist()
+        np.testing.assert_allclose(clip.times, expected / 25, atol=0.001)
+
+
+def test_a_stream_that_begins_midway_is_left_aside(tmp_path):
+    """A TS recorded on: its second half has sound as well."""
+    silent = encode(tmp_path / "silent.ts", numbered(24), 12, options={"g": "6"})
+    pid = {"mpegts_start_pid": "300"}  # not the one of the pictures
+    with av.open(str(tmp_path / "sound.ts"), "w", container_options=pid) as container:
+        stream = container.add_stream("aac", rate=44100)
+        for i in range(40):
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), "f4"), "fltp", layout="mono")
+            sound.sample_rate, sound.pts = 44100, 1024 * i
+            container.mux(stream.encode(sound))
+        container.mux(stream.encode())
+    both = tmp_path / "both.ts"
+    both.write_bytes(silent.read_bytes() + (tmp_path / "sound.ts").read_bytes())
+    assert numbers(read_clip(both, 24, 12, start=0)) == list(range(24))
+
+
+def untagged(colour, path, height, matrix):
+    """A video of one colour, converted with a YUV matrix that the file does not name."""
+    frames = np.broadcast_to(np.uint8(colour), (2, height, 128, 3)).copy()
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", 12, options={"crf": "1"})
+        stream.height, stream.width, stream.pix_fmt = height, 128, "yuv420p"
+        for frame in frames:
+            rgb = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            yuv = rgb.reformat(format="yuv420p", dst_colorspace=matrix)
+            yuv.colorspace = 2  # unspecified
+            container.mux(stream.encode(yuv))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("colour", [(0, 200, 0), (200, 30, 40), (20, 40, 220), (128, 128, 128)])
+@pytest.mark.parametrize(("height", "matrix"), [(720, "ITU709"), (718, "ITU601")])
+def test_untagged_colours_are_those_of_players(tmp_path, colour, height, matrix):
+    """BT.709 from 720 rows on, BT.601 below."""
+    path = untagged(colour, tmp_path / "clip.mp4", height, matrix)
+    with av.open(str(path)) as container:
+        assert next(container.decode(video=0)).colorspace == 2
+    shown = read_clip(path, frames=1).frames[0, 8:-8, 8:-8]
+    assert np.abs(shown.astype(int) - colour).max() <= 3
+
+
+def unlike_any_video(folder):
+    """(path, what its error says) of files that are not what their names say."""
+    encode(folder / "clip.ts", numbered(12))
+    encode(folder / "clip.mp4", numbered(12))
+    (folder / "list.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1,\nclip.ts\n")
+    (folder / "list.mp4").write_text("ffconcat version 1.0\nfile clip.mp4\n")
+    (folder / "far.m3u8").write_text(
+        "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1,\nhttp://127.0.0.1:9/clip.ts\n"
+    )
+    Image.new("RGB", (48, 32)).save(folder / "f001.jpg")
+    Image.new("RGB", (48, 32)).save(folder / "f%03d.jpg")
+    for name in ("list.m3u8", "list.mp4", "far.m3u8", "f%03d.jpg"):
+        yield folder / name, "a text, a playlist or another kind that is not read.*convert"
+    os.mkfifo(folder / "pipe.webm")
+    os.mkfifo(folder / "pipe.zip")
+    (folder / "device.mp4").symlink_to("/dev/zero")
+    for name in ("pipe.webm", "pipe.zip", "device.mp4"):
+        yield folder / name, "a pipe or device, not a file; name a video file"
+    (folder / "frames").mkdir()
+    os.mkfifo(folder / "frames" / "00001.jpg")
+    yield folder / "frames", "00001.jpg: a folder, pipe or device, not a file; unpack again"
+    yield folder / ("a" * 300 + ".mp4"), "File name too long.*check the name"
+    yield folder / "clip.mp4" / "clip.mp4", "Not a directory.*check the name"
+    (folder / "loop.mp4").symlink_to("loop.mp4")
+    yield folder / "loop.mp4", "symbolic links.*check the name"
+
+
+def test_nothing_but_a_video_is_opened(tmp_path):
+    for path, trouble in unlike_any_video(tmp_path):
+        with pytest.raises(VideoError, match=trouble) as error:
+            read_clip(path)
+        assert str(path) in str(error.value)
+
+
+def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "stat", _refuse)
+    for read in (read_clip, duration):
+        with pytest.raises(VideoError, match=r"clip\.mp4: may not be read; change the permissions"):
+            read(tmp_path / "clip.mp4")
+
+
+def damaged_zips(folder):
+    """(path, fault) of zips of one JPEG whose entry cannot be unpacked."""
+    jpeg = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(
+        jpeg, "JPEG"
+    )
+    for name, method in (("stored", ZIP_STORED), ("deflated", ZIP_DEFLATED)):
+        with ZipFile(folder / f"{name}.zip", "w", method) as file:
+            file.writestr("00001.jpg", jpeg.getvalue())
+    stored, deflated = [(folder / f"{name}.zip").read_bytes() for name in ("stored", "deflated")]
+    middle, central = len(deflated) // 2, stored.index(b"PK\1\2")
+    yield "zlib", deflated[: middle - 99] + bytes(99) + deflated[middle:], "00001.jpg: not a JPEG"
+    locked = bytearray(stored)
+    locked[6] |= 1  # the flag of a password, in both headers
+    locked[central + 8] |= 1
+    yield "locked", bytes(locked), "00001.jpg.*encrypted"
+    other = bytearray(stored)
+    other[8] = other[central + 10] = 97  # a method nobody has
+    yield "method", bytes(other), "00001.jpg.*compression"
+    yield "cut", stored[:-30], "a damaged zip.*make or copy it again"
+    yield "entry", stored.replace(b"00001.jpg", b"\xff0001.jpg"), "no frames|missing|damaged"
+
+
+def test_damaged_zips(tmp_path):
+    for name, content, trouble in damaged_zips(tmp_path):
+        path = tmp_path / f"{name}.zip"
+        path.write_bytes(content)
+        with pytest.raises(VideoError, match=trouble) as error:
+            read_clip(path)
+        assert str(path) in str(error.value)
+
+
+def test_a_stream_without_a_decoder(tmp_path):
+    path = encode(tmp_path / "clip.webm", numbered(12), codec="libvpx-vp9")
+    path.write_bytes(path.read_bytes().replace(b"V_VP9", b"V_VQ9"))
+    for read in (read_clip, duration):
+        with pytest.raises(VideoError, match=r"clip\.webm: its codec is unknown.*convert"):
+            read(path)
+
+
+def test_pixels_as_wide_as_no_screen(tmp_path):
+    path = encode(tmp_path / "wide.mp4", numbered(3), pixel_aspect=Fraction(4, 3))
+    file = path.read_bytes()
+    at = file.index(b"pasp") + 4  # width and height of a pixel, 4 bytes each
+    path.write_bytes(
+        file[:at] + (2**31 - 1).to_bytes(4, "big") + bytes([0, 0, 0, 1]) + file[at + 8 :]
+    )
+    with pytest.raises(VideoError, match=r"wide\.mp4: pictures of \d+x32; make them smaller"):
+        read_clip(path)
+
+
+def test_a_start_beyond_all_numbers(tmp_path):
+    path = encode(tmp_path / "clip.mp4", numbered(3))
+    for start in (1e18, 1e300, float("inf"), 10**400):
+        with pytest.raises(VideoError, match=r"clip\.mp4: ends at 0.25 s; choose a start below"):
+            read_clip(path, start=start)
+
+
+@pytest.mark.parametrize("wrong", [
+    {"frames": "16"}, {"frames": 4.5}, {"size": 2.5}, {"fps": "4"}, {"start": "0"}, {"at": "0"},
+    {"crop": 0.5},
+])  # fmt: skip
+def test_wrong_types_are_the_callers_fault(tmp_path, wrong):
+    path = encode(tmp_path / "clip.mp4", numbered(3))
+    with pytest.raises(TypeError):
+        read_clip(path, **wrong)
+
+
+@pytest.mark.filterwarnings("ignore:Image size")  # Pillow's own, from 89 million pixels on
+def test_pictures_above_the_limit_are_refused_unread(tmp_path):
+    """From the header: 12000x12000 is nowhere in the files but there."""
+    remedy = "pictures of 12000x12000; make them smaller, at most 67 million pixels"
+    (tmp_path / "31").mkdir()
+    jpeg = tmp_path / "31" / "00001.jpg"
+    Image.new("RGB", (48, 32)).save(jpeg)
+    file, side = bytearray(jpeg.read_bytes()), (12000).to_bytes(2, "big")
+    at = file.index(b"\xff\xc0") + 5
+    file[at : at + 4] = side + side
+    jpeg.write_bytes(file)
+    video = tmp_path / "clip.y4m"
+    video.write_bytes(b"YUV4MPEG2 W12000 H12000 F12:1 C420jpeg\nFRAME\n")
+    for path in (tmp_path / "31", zipped(tmp_path / "31"), video):
+        with pytest.raises(VideoError, match=remedy):
+            read_clip(path, frames=1, size=32)
+    gif = encode(tmp_path / "clip.gif", numbered(3), 10, "gif", pixel="rgb8")
+    file = gif.read_bytes()
+    gif.write_bytes(file[:6] + (12000).to_bytes(2, "little") * 2 + file[10:])
+    with pytest.raises(
+        VideoError, match="no frame can be decoded; its pictures may be above 67 mill"
+    ):
+        read_clip(gif)
+    file = bytearray(jpeg.read_bytes())
+    at = file.index(b"\xff\xc0") + 5
+    file[at : at + 4] = b"\xff\xff\xff\xff"
+    jpeg.write_bytes(file)
+    with pytest.raises(VideoError, match="00001.jpg: has too large a picture.*make it smaller"):
+        read_clip(tmp_path / "31")
+
+
+def test_clips_above_the_limit_are_refused(tmp_path):
+    path = encode(tmp_path / "clip.mp4", numbered(3, 320, 320))
+    remedy = r"clip\.mp4: 14000 frames of 320x320 take more than 4 GB; pass a smaller size="
+    with pytest.raises(VideoError, match=remedy):
+        read_clip(path, frames=14000)
+    with pytest.raises(VideoError, match="3 frames of 40000x40000 take more than 4 GB"):
+        read_clip(path, frames=3, size=40000)
+    assert len(read_clip(path, frames=14000, size=16)) == 14000
+    with pytest.raises(ValueError, match="frames at most 1,000,000"):
+        read_clip(path, frames=10**12)
+
+
+def test_damaged_files_give_frames_or_a_video_error():
+    """200 of them; `python tests/benchmarks/mutants.py` reads as many as there is time for."""
+    script = Path(__file__).parent / "benchmarks" / "mutants.py"
+    command = [sys.executable, str(script), "--count", "200", "--seed", "0"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].startswith("200 mutants of seed 0")
+
+
+def test_what_is_damaged_was_whole(tmp_path):
+    for kind, content in mutants.originals().items():
+        path = tmp_path / f"whole{kind}"
+        path.write_bytes(content)
+        clip = read_clip(path, 20, 12 if kind.endswith(".zip") else 25, start=0)
+        assert (np.diff(clip.times) > 0).all()
+        assert np.abs(clip.frames.astype(int) - mutants.drawn()).mean() < 20

@@ -1,0 +1,46 @@
+"""The frames of a folder or a zip of JPEGs, with Pillow."""
+
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from lib.data.faults import VideoError, check_pixels, reading
+
+JPEG_RATE = 12.0  # JPEGs a second in a folder or zip, as Something-Something has them
+
+
+def is_jpegs(path: Path) -> bool:
+    return path.is_dir() or path.suffix.lower() == ".zip"
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[list[tuple[float, Path | zipfile.Path]]]:
+    """(seconds, JPEG) of 00001.jpg, 00002.jpg, ...; other files are ignored."""
+    with (
+        reading(path, "a damaged zip", "make or copy it again"),
+        nullcontext(path) if path.is_dir() else zipfile.ZipFile(path) as folder,
+    ):
+        files = (path if path.is_dir() else zipfile.Path(folder)).iterdir()
+        found = {f.name: f for f in files if f.name[0].isdigit() and f.name.endswith(".jpg")}
+        names = [f"{number:05}.jpg" for number in range(1, len(found) + 1)]
+        if not names:
+            raise VideoError(f"{path}: no frames 00001.jpg, 00002.jpg, ... in it; unpack again")
+        if lacking := [path / name for name in names if name not in found]:
+            raise VideoError(f"{lacking[0]}: missing, though {max(found)} is there; unpack again")
+        yield [(number / JPEG_RATE, found[name]) for number, name in enumerate(names)]
+
+
+def picture(path: Path, cut: Callable, jpeg: Path | zipfile.Path) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, turned as the camera noted; then cut."""
+    name = path / jpeg.name
+    with reading(name, "not a JPEG, or damaged", "unpack or copy it again"):
+        if not jpeg.is_file():
+            raise VideoError(f"{name}: a folder, pipe or device, not a file; unpack again")
+        with jpeg.open("rb") as file, Image.open(file, formats=["JPEG"]) as image:
+            check_pixels(name, *image.size)
+            ImageOps.exif_transpose(image, in_place=True)
+            return cut(np.asarray(image.convert("RGB")))
