@@ -125,9 +125,9 @@ def test_a_file_that_does_not_say_its_output_stride_is_refused(small, tmp_path):
 def rewrite(path, drop=None, tensors=None, **about):
     """Another header, or other tensors, in a file of weights."""
     with safe_open(path, "pt") as file:
-        about = file.metadata() | about
+        about = json.loads(file.metadata()["about"]) | {k: json.loads(v) for k, v in about.items()}
     about.pop(drop, None)
-    save_file(load_file(path) | (tensors or {}), path, about)
+    save_file(load_file(path) | (tensors or {}), path, {"about": json.dumps(about)})
 
 
 def changed(network, name, value):
@@ -167,6 +167,13 @@ def test_numbers_that_are_not_finite_are_not_saved(small, tmp_path, value):
     with pytest.raises(ValueError, match="not finite"):
         networks.save(changed(small, "bn2.module.running_var", value), path)
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_same_network_gives_the_same_file(small, tmp_path):
+    files = [tmp_path / f"{i}.safetensors" for i in range(8)]
+    for path in files:
+        networks.save(small, path)
+    assert len({path.read_bytes() for path in files}) == 1
 
 
 def test_a_place_that_cannot_be_written_is_named(small, tmp_path):

@@ -196,7 +196,7 @@ def save(network: nn.Module, path: Path | str) -> None:
         tensors[name] = (half if close else x).contiguous().cpu()
     about = dict(classes=network.classes, profile=asdict(network.profile))
     about["output_stride"] = network.output_stride
-    content = as_bytes(tensors, {name: json.dumps(value) for name, value in about.items()})
+    content = as_bytes(tensors, {"about": json.dumps(about)})  # of several, the order would vary
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda part: part.write_bytes(content))
 
@@ -214,6 +214,7 @@ def load(path: Path | str = WEIGHTS, output_stride: int | None = None) -> nn.Mod
         with safe_open(path, "pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}
             about = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+            about |= about.pop("about", {})
         profile, classes = Profile(**about["profile"]), about["classes"]
         if output_stride is None and "output_stride" not in about:
             remedy = "load it with output_stride=16 or 32, as it was trained, and save it again"
