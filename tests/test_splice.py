@@ -76,7 +76,12 @@ def test_a_map_that_knows_no_class_is_at_chance():
     assert (found["right"], found["share"], found["chance"], found["groups"]) == (0.5, 0.5, 0.5, 2)
     even = splice.figures([torch.full((4, 4), 0.25)])
     assert (even["right"], even["share"], even["chance"]) == (0, 0.25, 0.25)
-    assert (even["right_low"], even["right_high"]) == (0, 1)  # one group tells nothing
+    assert (even["share_low"], even["share_high"]) == (0, 1)  # one group tells nothing
+    # Wilson (1927) for 10 of 10, and for 5 of 10
+    always = splice.figures([torch.eye(2)] * 10)
+    assert (always["right_low"], always["right_high"]) == (0.722, 1)
+    half = splice.figures([same] * 10)
+    assert (half["right_low"], half["right_high"]) == (0.237, 0.763)
     network = Colours(mixed=True)
     found = splice.shares(network, group(network, 0, 1), "time", "cam", "conv")
     np.testing.assert_allclose(found, 0.5, atol=1e-6)

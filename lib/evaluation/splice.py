@@ -88,18 +88,19 @@ def shares(
 
 
 def figures(found: Iterable[Tensor]) -> dict:
-    """How often the right part has the largest share, how large its share is, over groups; with 95%
-    intervals of the means over groups, whose clips are not independent of each other."""
+    """How often the right part has the largest share, and how large its share is, with 95%
+    intervals: Wilson's, as if the clips of a group, which depend on each other, were one; and the
+    normal one of the mean over groups."""
     found = torch.stack(list(found)).double()  # (G, P, P)
+    n, p = found.shape[:2]
     own = found.diagonal(dim1=1, dim2=2)  # (G, P)
-    others = found - 2 * torch.eye(found.shape[1])  # below 0 on the diagonal
-    told = dict(groups=len(found), chance=1 / found.shape[1])
-    for name, each in ("right", own > others.amax(2)), ("share", own):
-        of_group = each.double().mean(1)
-        error = 1.96 * of_group.std().item() / len(found) ** 0.5 if len(found) > 1 else 1.0
-        mean = of_group.mean().item()
-        ends = max(0.0, mean - error), min(1.0, mean + error)
-        told |= {name: mean, f"{name}_low": ends[0], f"{name}_high": ends[1]}
+    others = found - 2 * torch.eye(p)  # below 0 on the diagonal
+    right, share = (own > others.amax(2)).double().mean().item(), own.mean().item()
+    middle, spread = right + 1.96**2 / (2 * n), (right * (1 - right) / n + (0.98 / n) ** 2) ** 0.5
+    low, high = ((middle + sign * 1.96 * spread) / (1 + 1.96**2 / n) for sign in (-1, 1))
+    error = 1.96 * own.mean(1).std().item() / n**0.5 if n > 1 else 1.0
+    told = dict(groups=n, chance=1 / p, right=right, right_low=low, right_high=high)
+    told |= dict(share=share, share_low=max(0.0, share - error), share_high=min(1.0, share + error))
     return {name: round(value, 3) for name, value in told.items()}
 
 
