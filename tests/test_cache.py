@@ -47,6 +47,9 @@ def test_goes_on_where_it_was_stopped(root, tmp_path):  # noqa: F811
         cache.build_cache(root, folder, side=24)
     with pytest.raises(ValueError, match="small: is a cache itself"):
         cache.build_cache(folder, tmp_path / "smaller", side=8)
+    with pytest.raises(ValueError, match="is the dataset itself"):
+        cache.build_cache(root, root / "videos" / "..", side=8)
+    assert not (root / cache.CACHED).exists()
 
 
 def test_every_frame_is_in_it_once(tmp_path):

@@ -244,10 +244,57 @@ def test_a_preprocess_that_crops_is_told(network, name):
     assert crops == ("preprocess crops" in found.geometry_note) == ("preprocess" in html(found))
 
 
-@pytest.mark.parametrize("axis", [1, 2])
-def test_a_preprocess_that_mirrors_is_refused(network, frames, axis):
-    with pytest.raises(ExplainError, match="mirrors"):
-        explain(network, frames, preprocess=lambda f: network.preprocess(np.flip(f, axis)))
+REFUSED = {  # what preprocess does, and how it is called
+    "upside down": (lambda f: np.flip(f, 1), "mirrors"),
+    "left and right": (lambda f: np.flip(f, 2), "mirrors"),
+    "on its side": (lambda f: np.swapaxes(f, 1, 2), "turns"),
+    "backwards": (lambda f: f[::-1], "reorders"),
+    "the first half": (lambda f: f[: len(f) // 2], "leaves out"),
+    "the second half": (lambda f: f[len(f) // 2 :], "leaves out"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_preprocess_that_moves_what_is_seen_is_refused(network, name):
+    change, said = REFUSED[name]
+    frames = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    with pytest.raises(ExplainError, match=f"preprocess .*{said}"):
+        explain(network, frames, preprocess=lambda f: network.preprocess(change(f)))
+
+
+@pytest.mark.parametrize("method", ["cam", "gradcam"])
+def test_autocast_around_it_changes_nothing(network, frames, method):
+    expected = explain(network, frames, method=method)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = explain(network, frames, method=method)
+    np.testing.assert_array_equal(found.maps, expected.maps)
+
+
+def test_class_names_as_others_keep_them(network, frames):
+    names = ["a", "b", "c"]
+    for given in (np.array(names), tuple(names), dict(zip((2, 0, 1), ("c", "a", "b")))):
+        found = explain(network, frames, class_names=given)
+        assert found.classes == names and found.summary()
+
+
+def test_a_class_is_not_compared_with_itself(network, frames):
+    found = explain(network, frames)
+    with pytest.raises(ExplainError, match="compared with itself"):
+        found.why(1, NAMES[1])
+
+
+def test_the_clip_is_not_written_over(tmp_path, capsys):
+    path = tmp_path / "clip.webm"
+    path.write_bytes(b"mine")
+    assert main([str(path), "--out", str(tmp_path / "." / "clip.webm")]) == 2
+    assert "is the clip itself" in capsys.readouterr().err and path.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\5\6" + bytes(18), b"no zip"])
+def test_a_damaged_explanation_is_named(tmp_path, content):
+    (tmp_path / "e.npz").write_bytes(content)
+    with pytest.raises(ExplainError, match="e.npz: not a saved explanation"):
+        Explanation.load(tmp_path / "e.npz")
 
 
 # --- leaving the network alone --------------------------------------------------------------------

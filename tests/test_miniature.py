@@ -238,6 +238,9 @@ def test_sizes_and_layouts_that_cannot_be(tmp_path, monkeypatch, capsys):
             miniature.write(tmp_path / "mini", size=size)
     with pytest.raises(ValueError, match="'v3': choose one of v1, v2"):
         miniature.write(tmp_path / "mini", layout="v3")
+    for clips in (0, -5):
+        with pytest.raises(ValueError, match=f"{clips} clips: must be at least 1"):
+            miniature.write(tmp_path / "mini", clips)
     assert not (tmp_path / "mini").exists()
     assert _size("128") == (128, 128) and _size("320x240") == (320, 240)
     monkeypatch.setattr("sys.argv", ["miniature", str(tmp_path / "mini"), "--size", "12 by 9"])

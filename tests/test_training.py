@@ -22,7 +22,7 @@ from lib.model.inflate import inflate
 from lib.training import InMemory, Settings, batches, journal
 from lib.training import __main__ as command
 from lib.training import loop as training
-from lib.training.journal import CannotStart
+from lib.training.journal import CannotStart, Diverged
 
 CLASSES = ["Moving [something] from left to right", "Moving [something] from right to left"]
 PROFILE = networks.Profile("efficientnet_lite0", 32, 3, "centre", "late")
@@ -139,6 +139,31 @@ def test_stopped_and_started_again_it_ends_with_the_same_weights(tmp_path, every
         assert torch.equal(value, resumed.state_dict()[name]), name
     left = {path.name.split(".")[0] for path in folder.iterdir()}
     assert left == {"last", "best", "log"}  # and nothing half written
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_written(tmp_path):
+    broken = network()
+
+    def spoil(number, epoch):
+        if number == 5:
+            broken.classifier.weight.data.fill_(float("nan"))
+
+    with pytest.raises(Diverged, match="not finite at update 2 of epoch 2: .*smaller lr"):
+        clips = Bars(32, 0), Bars(8, 1), settings()
+        training.train(broken, *clips, tmp_path, checkpoint_every=1, on_update=spoil)
+    saved = torch.load(tmp_path / "last.pt", weights_only=True)
+    assert saved["position"][:2] == (1, 1)
+    assert all(x.isfinite().all() for x in saved["trained"].values())
+    assert "NaN" not in (tmp_path / "log.jsonl").read_text()
+
+
+def test_only_its_own_unfinished_files_are_removed(tmp_path):
+    kept = [".notes-20260101.txt", ".last-notes.pt", "last-0123abcd.pt"]
+    for name in (*kept, ".last-0123abcd.pt"):
+        (tmp_path / name).write_text("")
+    (tmp_path / ".cache-abcdefab.d").mkdir()
+    journal.Journal(tmp_path, {}, {}).resume()
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, ".cache-abcdefab.d"}
 
 
 def test_each_update_is_told_and_each_so_many_are_logged(tmp_path):

@@ -315,7 +315,9 @@ def test_file_cut_short(tmp_path, codec, suffix):
         read_clip(cut)
 
 
-@pytest.mark.parametrize("wrong", [{"frames": 0}, {"fps": 0}, {"start": -1}, {"size": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"frames": 0}, {"fps": 0}, {"fps": np.inf}, {"start": -1}, {"size": 0}]
+)
 def test_arguments_out_of_range(tmp_path, wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         read_clip(tmp_path / "any.webm", **wrong)

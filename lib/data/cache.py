@@ -42,6 +42,8 @@ def build_cache(root: str | Path, folder: str | Path, side: int = 256, workers: 
     root, folder = Path(root), Path(folder)
     if side < 1:
         raise ValueError(f"side={side}: must be at least 1")
+    if folder.resolve() == root.resolve():
+        raise ValueError(f"{folder}: is the dataset itself; name another folder to write")
     if (root / CACHED).is_dir():
         raise ValueError(f"{root}: is a cache itself; name the folder of the videos")
     annotations = Annotations(root)

@@ -1,5 +1,6 @@
 """A video file, a folder of JPEGs or a zip of them in, a clip out."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -87,13 +88,13 @@ def read_clip(
     path, frames, size = Path(path), index(frames), size if size is None else index(size)
     if not (
         0 < frames <= MOST_FRAMES
-        and fps > 0
+        and 0 < fps < math.inf
         and (start is None or start >= 0)
         and (size is None or size > 0)
     ):
         given = f"frames={frames}, fps={fps}, start={start}, size={size}"
         raise ValueError(
-            f"{given}: counts, rates and sizes are above 0, start is at least 0, "
+            f"{given}: counts, rates and sizes are above 0 and finite, start at least 0, "
             f"frames at most {MOST_FRAMES:,}"
         )
     if not 0 <= at <= 1:

@@ -58,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.out and Path(options.out).suffix.lower() not in OUTPUTS:
             raise VideoError(f"{options.out}: cannot be written; use {', '.join(OUTPUTS)}")
+        if options.out and Path(options.out).resolve() == Path(options.clip).resolve():
+            raise VideoError(f"{options.out}: is the clip itself; name another file to write")
         network = _network(options.weights, options.network)
         clip = read_clip(options.clip, *sampling(network), start=options.start, size=256)
         shown, versus = (_class(network.classes, c) for c in (options.cls, options.versus))

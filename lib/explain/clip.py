@@ -1,6 +1,6 @@
 """`explain`: which parts of which frames speak for a class, kept signed."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def explain(
     inputs = network_inputs(network, clip.frames, preprocess)  # (1, 3, T, H, W)
     shape, frames, bias = tuple(inputs.shape[2:]), len(clip), None
     notes = [CROPS] * _crops(preprocess, clip.frames.shape)
-    names = class_names or getattr(network, "classes", None)
+    names = getattr(network, "classes", None) if class_names is None else class_names
     if method == "occlusion":
         window = window or tuple(max(1, side // 4) for side in shape)
         stride = stride or (window[0], max(1, window[1] // 2), max(1, window[2] // 2))
@@ -139,25 +139,33 @@ def _geometry(field: ReceptiveField, grid: tuple[int, int], notes: list[str]) ->
 
 def _crops(preprocess: Callable, shape: Sequence[int]) -> bool:
     """Whether `preprocess` keeps an edge of the frames (T, S, S, 3) from the network. ExplainError
-    where it turns them over: a map would lie on the wrong side."""
+    where it turns them over, or gives other frames: a map would lie in the wrong place."""
     if isinstance(preprocess, Preprocess):
         return False
     black, framed = np.zeros((2, *shape), np.uint8)
     edge = max(1, shape[1] // 16)
     framed[:, -edge:], framed[:, :, -edge:] = 80, 80
-    framed[:, :edge], framed[:, :, :edge] = 240, 240  # the upper and left edge are brighter
-    seen = (preprocess(framed).float() - preprocess(black).float()).abs().flatten(0, -3).mean(0)
+    framed[:, :, :edge], framed[:, :edge] = 160, 240  # the left edge is brighter, the upper more so
+    later = framed * np.linspace(0.2, 1, len(framed))[:, None, None, None]
+    black, framed, later = (preprocess(x).float() for x in (black, framed, later.astype(np.uint8)))
+    seen = (framed - black).abs().flatten(0, -3).mean(0)  # (H, W)
     edges = [line.mean() for line in (*seen[[0, -1]], *seen.T[[0, -1]])]  # top, bottom, left, right
     if not min(edges) > 0.2 * max(edges):
         return True
-    if edges[0] < edges[1] or edges[2] < edges[3]:
-        raise ExplainError("preprocess mirrors the frames: mirror the clip instead")
+    if edges[0] < edges[1] or edges[2] < edges[3] or edges[0] < edges[2]:
+        raise ExplainError("preprocess mirrors or turns the frames: do that to the clip instead")
+    level = (later - black).abs().movedim(-3, 0).flatten(1).mean(1) / (framed - black).abs().mean()
+    in_order = (level.diff() > 0).all() and level[0] < 0.45 and level[-1] > 0.85  # of 0.2 to 1
+    if shape[0] > 1 and not in_order:
+        raise ExplainError("preprocess leaves out or reorders frames: do that to the clip instead")
     return False
 
 
 def _named(names, classes, count: int) -> tuple[list[str], list[int]]:
     """Names of all `count` classes, and the indices of those to map."""
-    names = list(names or map("class {}".format, range(count)))
+    if isinstance(names, Mapping):  # as of transformers: id2label
+        names = [names.get(k) for k in range(count)]
+    names = list(map("class {}".format, range(count)) if names is None else names)
     if len(names) != count:
         raise ExplainError(f"{len(names)} class names for {count} logits: pass class_names=")
     if classes is None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from html import escape
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -134,6 +133,9 @@ class Explanation:
         for i in (0, 1):
             if two[i] is None:
                 two[i] = next((k for k in ranked if k not in two), None)
+        if two[0] == two[1] is not None:
+            name = self.classes[two[0]]
+            raise ExplainError(f"{name!r} is compared with itself: name two different classes")
         if None in two:
             raise ExplainError("two maps are needed to compare; name two in classes= of explain()")
         return tuple(two)
@@ -231,7 +233,7 @@ class Explanation:
                 shape, *numbers = (tuple(column) for column in rows[:, :3].T.tolist())
                 values["footprint"] = ReceptiveField(tuple(map(int, shape)), *numbers, *pairs)
             return cls(**values)
-        except (OSError, ValueError, LookupError, TypeError, BadZipFile) as error:
+        except Exception as error:  # a damaged zip raises many kinds
             raise ExplainError(f"{path}: not a saved explanation ({error})") from error
 
     def __repr__(self) -> str:

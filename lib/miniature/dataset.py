@@ -38,6 +38,8 @@ def write(
             a miniature of another size, layout, seed or version.
     """
     root, size = Path(root), _sides(size)
+    if clips < 1:
+        raise ValueError(f"{clips} clips: must be at least 1")
     if layout not in RELEASES:
         raise ValueError(f"layout {layout!r}: choose one of {', '.join(RELEASES)}")
     made = dict(version=VERSION, seed=seed, size=list(size), clips=clips, layout=layout)

@@ -142,9 +142,9 @@ def at_stride(network: nn.Module, output_stride: int) -> nn.Module:
 
 @contextmanager
 def evaluation_mode(network: nn.Module) -> Iterator[list]:
-    """Evaluation mode, without compiled code, which passes over hooks, and no parameter asks for a
-    gradient; yields a list for hook handles. At the end, whatever happens, hooks are removed and
-    modes and flags are as they were."""
+    """Evaluation mode, without autocast, without compiled code, which passes over hooks, and no
+    parameter asks for a gradient; yields a list for hook handles. At the end, whatever happens,
+    hooks are removed and modes and flags are as they were."""
     training = [module for module in network.modules() if module.training]
     asking = [parameter for parameter in network.parameters() if parameter.requires_grad]
     compiled = "torch._dynamo" in sys.modules  # what compiles has loaded it; it loads slowly
@@ -153,7 +153,9 @@ def evaluation_mode(network: nn.Module) -> Iterator[list]:
         network.eval()
         for parameter in asking:
             parameter.requires_grad_(False)
-        with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+        eager = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+        device = next((p.device.type for p in network.parameters()), "cpu")
+        with eager, torch.autocast(device, enabled=False):
             yield handles
     finally:
         for handle in handles:

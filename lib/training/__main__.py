@@ -17,7 +17,7 @@ from lib.data.views import Views
 from lib.files import write_text
 from lib.model import hardware, networks
 from lib.training import distributed
-from lib.training.journal import CannotStart
+from lib.training.journal import CannotStart, Diverged
 from lib.training.loop import train
 from lib.training.settings import RECIPES, Settings
 
@@ -28,8 +28,10 @@ def main() -> None:
     settings = choose_settings(parser, args)
     try:
         run(args, settings)
-    except CannotStart as error:  # whatever breaks later keeps its traceback
+    except (CannotStart, Diverged) as error:  # whatever else breaks later keeps its traceback
         parser.exit(2, f"{error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "stopped; the same command goes on from the last checkpoint\n")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -47,7 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--clips", type=int, default=2000, help="without --data: of an epoch (%(default)s)")
     add("--finish", type=int, default=1000, help="without --data: last clips, with finer maps")
     add("--folder", type=Path, help="checkpoints and log (default: runs/PROFILE)")
-    add("--weights", type=Path, help="file to write (default: the package's, or in FOLDER)")
+    add("--weights", type=Path, help="file to write (default: in FOLDER)")
     comments = dict(re.findall(r"(\w+): .*  # (.*)", inspect.getsource(Settings)))
     for field in fields(Settings):  # without a default here: the profile's recipe has them
         boolean = dict(action=argparse.BooleanOptionalAction)
@@ -83,12 +85,13 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
     start = args.start or profile.init
     profile = replace(profile, init="centre" if start == "scratch" else start)
     folder = args.folder or Path("runs") / args.profile
-    ships = args.profile == "default" and args.data is None
-    weights = args.weights or (networks.WEIGHTS if ships else folder / "weights.safetensors")
+    weights = args.weights or folder / "weights.safetensors"
     torch.manual_seed(settings.seed)  # the new head is the same in every process
     try:
         folder.mkdir(parents=True, exist_ok=True)
         weights.parent.mkdir(parents=True, exist_ok=True)
+        if weights.is_dir():
+            raise IsADirectoryError(f"{weights} is a folder: name a file")
         training, validation, last, classes, drawing = clips_for(args, profile.size, settings)
         network = networks.build(profile, classes, imagenet=start != "scratch").to(device)
     except (OSError, ValueError, RuntimeError) as error:

@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from math import ceil
+from math import ceil, isfinite
 from pathlib import Path
 
 import torch
@@ -24,8 +24,10 @@ from tqdm import tqdm
 from lib.model import hardware, networks
 from lib.training import batches, distributed
 from lib.training.batches import Features, examples, parts, remember, seeded
-from lib.training.journal import CannotStart, Journal, facts
+from lib.training.journal import CannotStart, Diverged, Journal, facts
 from lib.training.settings import Settings
+
+SMALLER = "the last checkpoint is from before; start anew with a smaller lr"
 
 
 def train(
@@ -47,7 +49,8 @@ def train(
     the same. It writes a checkpoint and a line of its log every `checkpoint_every` updates, and
     calls `on_update(update, epoch)` after each, both counted from 1 over the whole run.
 
-    Raises CannotStart for the checkpoint of another run, a batch that cannot be divided, no clips.
+    Raises Diverged for a loss that is not finite, before it is written; CannotStart for the
+    checkpoint of another run, a batch that cannot be divided, no clips.
     """
     rank, world, device = distributed.rank(), distributed.world(), hardware.device_of(network)
     if settings.batch % (at_once := world * settings.accumulate):
@@ -94,6 +97,9 @@ def train(
             sums += step(model, batch, optimizer, scheduler, settings)
             if number % checkpoint_every == 0 or number == length:
                 loss, right, count = distributed.summed(sums).tolist()
+                if not (isfinite(loss) and all(x.isfinite().all() for x in trained.parameters())):
+                    update = f"update {number} of epoch {epoch + 1}"
+                    raise Diverged(f"loss or weights are not finite at {update}: {SMALLER}")
                 seen = [a + b for a, b in zip(seen, (loss, right, count, time.time() - begun))]
                 begun, sums = time.time(), torch.zeros_like(sums)
                 bar.set_postfix(loss=f"{loss / count:.2f}", top1=f"{right / count:.0%}")

@@ -31,7 +31,7 @@ class Settings:
             "at least 1": (lambda value: value >= 1, ("epochs", "batch", "accumulate")),
             "at least 0": (lambda value: value >= 0, ("weight_decay", "workers", "seed")),
             "from 0 to 1": (lambda value: 0 <= value <= 1, ("warmup", "label_smoothing")),
-            "more than 0": (lambda value: value > 0, ("lr",)),
+            "more than 0, and finite": (lambda value: 0 < value < float("inf"), ("lr",)),
             "16 or 1": (lambda value: value in (16, 1), ("frames",)),
             "adamw or sgd": (lambda value: value in ("adamw", "sgd"), ("optimizer",)),
         }
