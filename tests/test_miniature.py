@@ -168,8 +168,12 @@ def test_goes_on_where_it_stopped(root):
     kept, lost = (root / "truth" / f"{miniature.identity('train', i)}.npz" for i in (0, 1))
     content = lost.read_bytes()
     lost.unlink()
+    video = root / "videos" / f"{miniature.identity('train', 2)}.webm"
+    frames = video.read_bytes()
+    video.unlink()
     os.utime(kept, (1, 1))  # written long ago
     miniature.write(root, clips=50, seed=3)
+    assert video.read_bytes() == frames
     assert kept.stat().st_mtime == 1
     assert lost.read_bytes() == content
     assert not list(root.rglob(".*"))  # no part of a file is left

@@ -4,6 +4,7 @@ import json
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import starmap
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,8 @@ def write(
         raise ValueError(f"{root} holds {found}, not {made}: remove it or name another folder")
     counts = dict(zip(SPLITS, (clips - 2 * (clips // 10), clips // 10, clips // 10)))
     jobs = [(split, i) for split in SPLITS for i in range(counts[split])]
-    missing = [job for job in jobs if not _truth(root, identity(*job)).is_file()]
+    files = ((_truth(root, name), _video(root, layout, name)) for name in starmap(identity, jobs))
+    missing = [job for job, pair in zip(jobs, files) if not all(path.exists() for path in pair)]
     if missing:
         for folder in (root / FOLDERS[layout], root / "truth"):
             folder.mkdir(parents=True, exist_ok=True)
