@@ -1,18 +1,14 @@
 """The command: `python -m lib.evaluation --help`."""
 
-import argparse
 import shlex
 import sys
-from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
-from lib.data.labels import CLASS_SETS, class_set
-from lib.data.something import SPLITS, SomethingSomething
 from lib.data.views import Windows
-from lib.evaluation.accuracy import ORDERS, Results, evaluate, refuse_other_classes
+from lib.evaluation.accuracy import ORDERS, Results, evaluate
+from lib.evaluation.command import clips_for, make_parser
 from lib.evaluation.record import add_to_record, read_record
 from lib.model import networks
 
@@ -20,23 +16,17 @@ FRAMES = [f"frame {t}" for t in range(16)]  # each alone
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.evaluation",
-        description="Accuracy of a trained network on a dataset, or on newly drawn miniature test "
-        "clips, whose objects, hands and backgrounds it has never seen.",
+    parser = make_parser(
+        "lib.evaluation",
+        "Accuracy of a trained network on a dataset, or on newly drawn miniature test clips, whose "
+        "objects, hands and backgrounds it has never seen.",
     )
     add = parser.add_argument
-    add("--data", type=Path, help="folder of Something-Something, or of a cache")
-    add("--split", choices=SPLITS, default="test", help="with --data (%(default)s)")
-    add("--classes", choices=CLASS_SETS, default="40", help="with --data (%(default)s)")
-    add("--resplit", type=int, metavar="SEED", help="with --data: as in training")
     add("--windows", type=int, default=1, help="with --data: of each clip, averaged (%(default)s)")
     add("--clips", type=int, default=600, help="without --data: how many to draw (%(default)s)")
     add("--seed", type=int, default=7, help="without --data: another draws other clips")
-    add("--weights", type=Path, default=networks.WEIGHTS, help="file of weights (the package's)")
     add("--single", action="store_true", help="for a network trained on single frames")
     add("--workers", type=int, default=2, help="processes that read clips (%(default)s)")
-    add("--record", type=Path, help="JSON file to add the figures to")
     args = parser.parse_args()
     only_with_data = ("split", "classes", "resplit", "windows")
     for name in ("clips", "seed") if args.data else only_with_data:
@@ -47,11 +37,11 @@ def main() -> None:
     try:
         read_record(args.record)
         network = networks.load(args.weights)
-        clips, classes = clips_for(args, network.preprocess.size)
-        refuse_other_classes(network, classes)
+        clips = clips_for(args, network, args.clips, args.seed)
     except (OSError, ValueError) as error:  # whatever breaks later keeps its traceback
         parser.exit(2, f"{error}\n")
 
+    clips = Windows(clips, args.windows) if args.data else clips
     network.to("cuda" if torch.cuda.is_available() else "cpu")
     orders = FRAMES if args.single else ORDERS
     results = evaluate(network, clips, orders, args.workers).over(args.windows)
@@ -62,17 +52,6 @@ def main() -> None:
     about |= dict(weights=args.weights.name, output_stride=network.output_stride)
     about |= dict(command=shlex.join(["python", "-m", "lib.evaluation", *sys.argv[1:]]))
     add_to_record(args.record, {"single_frame" if args.single else args.split: figures | about})
-
-
-def clips_for(args: argparse.Namespace, size: int) -> tuple[Dataset, list[str]]:
-    """The clips that the command names, and their classes."""
-    if args.data is None:
-        from lib.miniature import CLASSES, Fresh
-
-        return Fresh(args.split, args.clips, args.seed, size), CLASSES
-    wanted = dict(classes=class_set(args.classes), size=size, resplit=args.resplit)
-    data = SomethingSomething(args.data, args.split, **wanted)
-    return Windows(data, args.windows), data.classes
 
 
 def figures_of(results: Results) -> dict:

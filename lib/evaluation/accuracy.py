@@ -5,6 +5,7 @@ Only the upper stages see more than one frame, so the lower ones run once for al
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 import torch
@@ -48,11 +49,7 @@ class Results:
 
     def interval(self, order: str = "forward") -> tuple[float, float]:
         """95% confidence interval of the top-1 accuracy (Wilson 1927)."""
-        from scipy.stats import binomtest
-
-        hits = int((self.rank(order) == 0).sum())
-        ci = binomtest(hits, len(self.labels)).proportion_ci(method="wilson")
-        return float(ci.low), float(ci.high)
+        return wilson(self.accuracy(order), len(self.labels))
 
     def only(self, classes: Iterable[str]) -> "Results":
         """The same for the clips of some classes."""
@@ -151,6 +148,15 @@ def reorder(x: Tensor, order: str, rng: torch.Generator) -> Tensor:
         picks = torch.stack([torch.randperm(t, generator=rng) for _ in x])
         return torch.stack([clip[:, pick.to(x.device)] for clip, pick in zip(x, picks)])
     return x if order == "forward" else x[:, :, [int(order.removeprefix("frame "))]]
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """95% confidence interval of a share of n (Wilson 1927), which need not be a whole number."""
+    z = 1.959963984540054
+    ratio = z / (2 * n)
+    middle, spread = share + z * ratio, z * sqrt(share * (1 - share) / n + ratio**2)
+    low, high = ((middle + side * spread) / (1 + z * z / n) for side in (-1, 1))
+    return max(0.0, low), min(1.0, high)
 
 
 def refuse_other_classes(network: nn.Module, classes: list[str]) -> None:

@@ -11,11 +11,9 @@ videos.
 `python -m lib.evaluation.splice --help`
 """
 
-import argparse
 import shlex
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,9 +22,8 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from lib.data.labels import CLASS_SETS, class_set
-from lib.data.something import SPLITS, SomethingSomething
-from lib.evaluation.accuracy import refuse_other_classes
+from lib.evaluation.accuracy import wilson
+from lib.evaluation.command import clips_for, make_parser
 from lib.evaluation.record import add_to_record, read_record
 from lib.explain.clip import network_inputs
 from lib.explain.explanation import ExplainError
@@ -34,6 +31,7 @@ from lib.explain.maps import GRADIENT_METHODS, maps_of, watching
 from lib.model import networks
 
 PARTS = {"space": (1, 2, 2), "time": (2, 1, 1)}  # along time, height and width
+SEED = 11  # of the clips that are drawn
 CERTAIN = 0.5  # the least probability of a clip's own class
 
 Group = list[tuple[Tensor, int]]  # inputs (1, 3, T, H, W), each with its class index
@@ -96,8 +94,7 @@ def figures(found: Iterable[Tensor]) -> dict:
     own = found.diagonal(dim1=1, dim2=2)  # (G, P)
     others = found - 2 * torch.eye(p)  # below 0 on the diagonal
     right, share = (own > others.amax(2)).double().mean().item(), own.mean().item()
-    middle, spread = right + 1.96**2 / (2 * n), (right * (1 - right) / n + (0.98 / n) ** 2) ** 0.5
-    low, high = ((middle + sign * 1.96 * spread) / (1 + 1.96**2 / n) for sign in (-1, 1))
+    low, high = wilson(right, n)
     error = 1.96 * own.mean(1).std().item() / n**0.5 if n > 1 else 1.0
     told = dict(groups=n, chance=1 / p, right=right, right_low=low, right_high=high)
     told |= dict(share=share, share_low=max(0.0, share - error), share_high=min(1.0, share + error))
@@ -122,38 +119,24 @@ def splice(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.evaluation.splice",
-        description="Several actions in one clip: how often does the map of one lie on its part? "
-        "On a dataset, or on newly drawn miniature clips.",
+    parser = make_parser(
+        "lib.evaluation.splice",
+        "Several actions in one clip: how often does the map of one lie on its part? On a dataset, "
+        "or on newly drawn miniature clips.",
     )
     add = parser.add_argument
-    add("--data", type=Path, help="folder of Something-Something, or of a cache")
-    add("--split", choices=SPLITS, default="test", help="%(default)s")
-    add("--classes", choices=CLASS_SETS, default="40", help="with --data (%(default)s)")
-    add("--weights", type=Path, default=networks.WEIGHTS, help="file of weights (the package's)")
     add("--groups", type=int, default=50, help="of four clips, and of two (%(default)s)")
     methods = ("cam", *GRADIENT_METHODS)
     add("--methods", nargs="+", choices=methods, default=["cam"], help="of explaining (cam)")
     add("--layer", metavar="NAME", help="module to explain (default: the last)")
     add("--fit", action="store_true", help="shrink the parts: for a network of a single input size")
-    add("--record", type=Path, help="JSON file to add the figures to")
     args = parser.parse_args()
     if args.groups < 1:
         parser.error("--groups must be at least 1")
     try:
         read_record(args.record)
         network = networks.load(args.weights)
-        size = network.preprocess.size
-        if args.data is None:
-            from lib.miniature import CLASSES, Fresh
-
-            clips, classes = Fresh(args.split, 40 * args.groups, 11, size), CLASSES
-        else:
-            wanted = class_set(args.classes)
-            clips = SomethingSomething(args.data, args.split, classes=wanted, size=size)
-            classes = clips.classes
-        refuse_other_classes(network, classes)
+        clips = clips_for(args, network, 40 * args.groups, SEED)
         network.to("cuda" if torch.cuda.is_available() else "cpu")
         found = splice(network, clips, args.groups, args.methods, args.layer, args.fit)
     except (OSError, ValueError) as error:

@@ -1,0 +1,41 @@
+"""What the commands of this room share: which clips, which weights, where the figures go."""
+
+import argparse
+from pathlib import Path
+
+from torch import nn
+from torch.utils.data import Dataset
+
+from lib.data.labels import CLASS_SETS, class_set
+from lib.data.something import SPLITS, SomethingSomething
+from lib.evaluation.accuracy import refuse_other_classes
+from lib.model.networks import WEIGHTS
+
+
+def make_parser(name: str, description: str) -> argparse.ArgumentParser:
+    """A parser with the arguments of all of them."""
+    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=description)
+    add = parser.add_argument
+    add("--data", type=Path, help="folder of Something-Something, or of a cache")
+    add("--split", choices=SPLITS, default="test", help="with --data (%(default)s)")
+    add("--classes", choices=CLASS_SETS, default="40", help="with --data (%(default)s)")
+    add("--resplit", type=int, metavar="SEED", help="with --data: as in training")
+    add("--weights", type=Path, default=WEIGHTS, help="file of weights (the package's)")
+    add("--record", type=Path, help="JSON file to add the figures to")
+    return parser
+
+
+def clips_for(args: argparse.Namespace, network: nn.Module, drawn: int, seed: int) -> Dataset:
+    """The clips that a command names, or without --data so many `drawn` ones; ValueError where
+    their classes are not the network's."""
+    size = network.preprocess.size
+    if args.data is None:
+        from lib.miniature import CLASSES, Fresh
+
+        clips, classes = Fresh(args.split, drawn, seed, size), CLASSES
+    else:
+        wanted = dict(classes=class_set(args.classes), size=size, resplit=args.resplit)
+        clips = SomethingSomething(args.data, args.split, **wanted)
+        classes = clips.classes
+    refuse_other_classes(network, classes)
+    return clips
