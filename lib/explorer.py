@@ -19,7 +19,7 @@ from torch import nn
 
 from lib.data.something import SomethingSomething
 from lib.data.video import Clip, VideoError, read_clip
-from lib.explain.clip import METHODS, explain, network_inputs
+from lib.explain.clip import METHODS, explain, names_of, network_inputs
 from lib.explain.explanation import FPS, ExplainError, Explanation, nearest
 from lib.explain.maps import layers_and_logits
 from lib.viewer.viewer import distinct, html
@@ -68,8 +68,7 @@ class Explorer(widgets.VBox):
         black = np.zeros((first.get("frames", 16), size, size, 3), np.uint8)
         inputs = network_inputs(network, black, options.get("preprocess"))
         self._layers, logits = layers_and_logits(network, inputs, options.get("reshape"))
-        names = options.get("class_names") or getattr(network, "classes", None)
-        self._names = distinct(names or [f"class {k}" for k in range(logits.shape[1])])
+        self._names = distinct(names_of(network, options.get("class_names"), logits.shape[1]))
         self._tried: tuple | None = None  # the choices that were tried last
         self._lock = threading.RLock()  # JupyterLab may bring each choice in a thread of its own
         super().__init__(**{"clip": 0 if self._sources else None} | first)

@@ -15,7 +15,7 @@ from book.experiments.rows import DEVICE, Rows, refusing
 from lib import miniature
 from lib.evaluation import read_record
 from lib.explain.maps import GRADIENT_METHODS, maps_of, watching
-from lib.explain.occlusion import centres, occlusion
+from lib.explain.occlusion import box, occlusion
 from lib.explain.overlay import on_pixels
 from lib.explain.receptive_field import measure
 from lib.miniature import Drawn
@@ -54,7 +54,7 @@ def by_gradient(
             maps = {method: maps_of(seen, classes, method)[0][0, 0] for method in methods}
         shape, grid = tuple(inputs.shape[2:]), tuple(seen.activations.shape[2:])
         field = measure(measured or network, seen.layer, shape, grid)
-        cells = field.centres(1, grid[1]), field.centres(2, grid[2])
+        cells = [field.centres(axis, grid[axis]) for axis in (1, 2)]
         for method, values in maps.items():  # (T, h, w)
             name = method if layer is None else f"{method}, one stage earlier"
             found[name] = on_pixels(values.cpu().numpy(), cells, shape[1:])
@@ -65,7 +65,8 @@ def by_occlusion(network: nn.Module, inputs: Tensor, cls: int) -> Heat:
     """Map (T, H, W) of one clip's class by covering parts of it; every frame takes its window's."""
     maps, _ = occlusion(network, inputs, WINDOW, STRIDE)  # (K, t, h, w)
     sizes = inputs.shape[2:]
-    _, *cells = (centres(*axis).numpy() for axis in zip(sizes, WINDOW, STRIDE))
+    field = box(sizes, WINDOW, STRIDE)
+    cells = [field.centres(axis, maps.shape[1 + axis]) for axis in (1, 2)]
     return on_pixels(maps[cls].cpu().numpy(), cells, sizes[1:]).repeat(STRIDE[0], axis=0)
 
 

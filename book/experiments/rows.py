@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, spearmanr
 from tqdm import tqdm
 
 from lib.evaluation.marks import YARDSTICK
@@ -92,6 +92,11 @@ def mean(values: Iterable[float]) -> dict[str, float | int]:
         low, high = ci.confidence_interval
     figures = dict(mean=average, low=float(low), high=float(high))
     return {name: round(x, 4) for name, x in figures.items()} | dict(clips=len(values))
+
+
+def spearman(a: Sequence[float], b: Sequence[float]) -> float:
+    """Rank correlation; 0 where all of one are equal: it ranks nothing."""
+    return 0.0 if np.ptp(a) == 0 or np.ptp(b) == 0 else float(spearmanr(a, b).statistic)
 
 
 def made_by(experiment: str) -> dict:

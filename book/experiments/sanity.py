@@ -14,11 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 from torch import nn
 
 from book.experiments.maps import Heat, begin, by_gradient, drawings
-from book.experiments.rows import Row, Rows, made_by, refusing, table
+from book.experiments.rows import Row, Rows, made_by, refusing, spearman, table
 from lib.data.labels import REVERSED, mirror_label
 from lib.data.video import Clip
 from lib.evaluation import add_to_record, controls
@@ -131,9 +130,7 @@ def stages_with_weights(network: nn.Module) -> list[str]:
 def rank_correlation(a: Heat, b: Heat) -> float:
     """Spearman's rank correlation of two maps (T, H, W), read once in each 16x16 pixels."""
     a, b = (heat[:, 8::16, 8::16].ravel() for heat in (a, b))
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return 0.0
-    return float(spearmanr(a, b).statistic)
+    return spearman(a, b)
 
 
 # --- does it depend on the labels? ----------------------------------------------------------------

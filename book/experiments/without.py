@@ -14,37 +14,34 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import nn
 
 from book.experiments.maps import begin, by_gradient, drawings
-from book.experiments.rows import Row, made_by, table
+from book.experiments.rows import Row, made_by, spearman, table
 from lib import miniature
 from lib.evaluation import add_to_record, controls
 from lib.miniature.clip import PARTS
 
 
 def agreement(lost: Sequence[float], shares: Sequence[float]) -> float:
-    """Spearman's rank correlation; 0 where all of one are equal: it ranks nothing."""
-    ranks = [rankdata(np.round(values, 9)) for values in (lost, shares)]
-    constant = any(np.ptp(each) == 0 for each in ranks)
-    return 0.0 if constant else float(np.corrcoef(ranks)[0, 1])
+    """Rank correlation; what differs by rounding alone is equal."""
+    return spearman(*(np.round(values, 9) for values in (lost, shares)))
 
 
 def without(network: nn.Module, indices: Sequence[int], seed: int) -> Iterator[list[Row]]:
     """Of each clip what its true class's logit loses without each part, and how every map agrees
     with that: none where the camera moves, or with fewer than two parts in sight."""
     for i, drawn, inputs, cls in drawings(network, indices, seed):
-        lost, places = {}, {}
+        lost, places, size = {}, {}, network.preprocess.size
+        with torch.inference_mode():
+            whole = network(inputs)[0, cls]
         for part in PARTS:
-            size = network.preprocess.size
             other = miniature.draw("test", i, seed, drawn.times, size, without=[part])
             place = (other.frames != drawn.frames).any(3)  # (T, H, W)
             if place.any():
-                both = torch.cat([inputs, network.preprocess(other.frames).to(inputs.device)])
                 with torch.inference_mode():
-                    whole, less = network(both)[:, cls].tolist()
-                lost[part], places[part] = whole - less, place
+                    less = network(network.preprocess(other.frames).to(inputs.device))[0, cls]
+                lost[part], places[part] = float(whole - less), place
         rows: list[Row] = [dict(clip=i, map="the network") | lost]
         if not drawn.truth.camera_moves and len(lost) > 1:
             for name, heat in (by_gradient(network, inputs, cls) | controls(drawn, i)).items():

@@ -81,20 +81,19 @@ def explain(
     inputs = network_inputs(network, clip.frames, preprocess)  # (1, 3, T, H, W)
     shape, frames, bias = tuple(inputs.shape[2:]), len(clip), None
     notes = [CROPS] * _crops(preprocess, clip.frames.shape)
-    names = getattr(network, "classes", None) if class_names is None else class_names
     if method == "occlusion":
         window = window or tuple(max(1, side // 4) for side in shape)
         stride = stride or (window[0], max(1, window[1] // 2), max(1, window[2] // 2))
         progress = progress or partial(tqdm, desc="occlusion", leave=False)
         maps, logits = occlusion.occlusion(network, inputs, window, stride, progress)
-        names, mapped = _named(names, classes, len(logits))
+        names = names_of(network, class_names, len(logits))
+        mapped = _mapped(names, classes)
         maps, layer = maps[mapped], "input"
-        sides = tuple((w / 2, w / 2) for w in window)
-        box = ReceptiveField(shape, stride, tuple(w / 2 for w in window), sides, sides, sides)
-        locate = lambda: box  # noqa: E731
+        locate = partial(occlusion.box, shape, window, stride)
     else:
         with watching(network, inputs, layer, method != "cam", reshape) as seen:
-            names, mapped = _named(names, classes, seen.logits.shape[1])
+            names = names_of(network, class_names, seen.logits.shape[1])
+            mapped = _mapped(names, classes)
             wanted = torch.tensor([mapped], device=inputs.device)
             maps, logits = maps_of(seen, wanted, method, weights, progress or iter)
         maps, logits, layer = maps[0], logits[0], seen.layer  # (M, t, h, w), (K,)
@@ -161,25 +160,28 @@ def _crops(preprocess: Callable, shape: Sequence[int]) -> bool:
     return False
 
 
-def _named(names, classes, count: int) -> tuple[list[str], list[int]]:
-    """Names of all `count` classes, and the indices of those to map."""
+def names_of(network: nn.Module, class_names, count: int) -> list[str]:
+    """Names of all `count` classes: those given, or else the network's own, or else numbers."""
+    names = getattr(network, "classes", None) if class_names is None else class_names
     if isinstance(names, Mapping):  # as of transformers: id2label
         names = [names.get(k) for k in range(count)]
     names = list(map("class {}".format, range(count)) if names is None else names)
     if len(names) != count:
         raise ExplainError(f"{len(names)} class names for {count} logits: pass class_names=")
+    return names
+
+
+def _mapped(names: list[str], classes) -> list[int]:
+    """Indices of the classes to map."""
+    one = isinstance(classes, str) or getattr(classes, "shape", 0) == ()  # of numpy and torch, too
     if classes is None:
-        classes = range(count)
-    elif (
-        isinstance(classes, str)
-        or not isinstance(classes, Iterable)
-        or getattr(classes, "shape", 0) == ()
-    ):
+        classes = range(len(names))
+    elif one or not isinstance(classes, Iterable):
         classes = [classes]
     mapped = [class_index(names, cls) for cls in classes]
     if not mapped:
         raise ExplainError("classes is empty: name at least one, or None for all")
-    return names, mapped
+    return mapped
 
 
 def _bias(head: nn.Linear | None, maps: Tensor, logits: Tensor, mapped: Sequence[int]):
@@ -229,11 +231,7 @@ def _square_clip(clip, size: int, count: int, fps: float) -> Clip:
     return Clip(frames, clip.times, clip.label, mask)
 
 
-def network_inputs(
-    network: nn.Module,
-    frames: np.ndarray,
-    preprocess: Callable[[np.ndarray], Tensor] | None = None,
-) -> Tensor:
+def network_inputs(network: nn.Module, frames: np.ndarray, preprocess=None) -> Tensor:
     """Frames (T, H, W, 3) uint8 as (1, 3, T, H, W), where and in the precision that the network
     wants them; `preprocess` None is the network's own."""
     preprocess = preprocess or getattr(network, "preprocess", None)

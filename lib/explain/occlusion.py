@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lib.explain.explanation import ExplainError
 from lib.explain.maps import check_logits
+from lib.explain.receptive_field import ReceptiveField
 from lib.model.networks import evaluation_mode
 
 
@@ -53,6 +54,7 @@ def at_once(device: torch.device) -> int:
     return 2 if device.type == "cpu" else 32
 
 
-def centres(size: int, window: int, stride: int) -> Tensor:
-    """Centres of the box along an axis, as fractions of it."""
-    return (torch.arange(0, size - window + 1, stride) + window / 2) / size
+def box(shape: Sequence[int], window: Sequence[int], stride: Sequence[int]) -> ReceptiveField:
+    """Where the boxes of an input of `shape` (T, H, W) lie, and what each covers."""
+    sides = tuple((w / 2, w / 2) for w in window)
+    return ReceptiveField(tuple(shape), tuple(stride), tuple(w / 2 for w in window), *[sides] * 3)
