@@ -20,6 +20,11 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
 
 
+def unfinished(path: Path) -> list[Path]:
+    """What `write_whole` left beside `path` when it was killed."""
+    return list(path.parent.glob(f".{path.stem}-{'[0-9a-f]' * 8}{path.suffix}"))
+
+
 def write_text(path: Path, text: str) -> None:
     """`write_whole` of a text, UTF-8."""
     write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))

@@ -42,9 +42,8 @@ class Report:
             found = f"{sum(counts.values()):>8} whole clips, {len(counts)} classes"
             lines.append(f"{split:<12}{found}, {min(counts.values())} or more of each")
         lines.append(f"{self.ends_early} of them end before the window; their last frame repeats")
-        lines += [
-            f"{kind}: {split} {id}: {what}" for kind, split, id, what in sorted(self.troubles)
-        ]
+        told = (f"{kind}: {split} {id}: {what}" for kind, split, id, what in sorted(self.troubles))
+        lines += told
         return "\n".join(lines if self.troubles else [*lines, "nothing is wrong"])
 
 

@@ -86,17 +86,11 @@ def read_clip(
     ValueError for a count, rate, start or size that makes no sense, TypeError for a wrong type.
     """
     path, frames, size = Path(path), index(frames), size if size is None else index(size)
-    if not (
-        0 < frames <= MOST_FRAMES
-        and 0 < fps < math.inf
-        and (start is None or start >= 0)
-        and (size is None or size > 0)
-    ):
+    fits = (size is None or size > 0) and (start is None or start >= 0)
+    if not (0 < frames <= MOST_FRAMES and 0 < fps < math.inf and fits):
         given = f"frames={frames}, fps={fps}, start={start}, size={size}"
-        raise ValueError(
-            f"{given}: counts, rates and sizes are above 0 and finite, start at least 0, "
-            f"frames at most {MOST_FRAMES:,}"
-        )
+        limits = "counts, rates and sizes are above 0 and finite, start at least 0"
+        raise ValueError(f"{given}: {limits}, frames at most {MOST_FRAMES:,}")
     if not 0 <= at <= 1:
         raise ValueError(f"at={at}: choose from 0, the beginning, to 1, the end")
     if not isinstance(crop, Crop | None):

@@ -5,12 +5,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from lib.data.video import VideoError, read_clip
-from lib.explain.clip import METHODS, explain, sampling
+from lib.explain.clip import METHODS, explain, network_inputs, sampling
 from lib.explain.explanation import ExplainError, class_index
 from lib.explain.maps import GRADIENT_METHODS
 from lib.model import hub
-from lib.model.networks import load
+from lib.model.networks import evaluation_mode, load
 
 MOST = 5  # classes that a network of many is asked about, one by one
 OUTPUTS = (".html", ".gif", ".mp4", ".webm", ".npz")
@@ -31,8 +33,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: python -m lib.explain clip.mp4 --out clip.html",
     )
     add, cls = parser.add_argument, "NAME|INDEX"
-    what = "a video file: 16 frames, 4 a second, from its middle; others with --network"
-    add("clip", help=what)
+    add("clip", help="a video file: 16 frames, 4 a second, from its middle; others with --network")
     evidence = "class whose evidence is shown (default: the most probable)"
     add("--class", dest="cls", metavar=cls, help=evidence)
     without = "why not this class? the evidence for --class minus the evidence for this one"
@@ -69,8 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if shown is not None:
                 only = named
             elif options.network:
-                first = explain(network, clip, 0, options.layer, method)
-                only = list(dict.fromkeys([*(-first.logits).argsort()[:MOST].tolist(), *named]))
+                with evaluation_mode(network), torch.inference_mode():
+                    logits = network(network_inputs(network, clip.frames))[0]
+                first = logits.topk(min(MOST, len(logits))).indices.tolist()
+                only = list(dict.fromkeys([*first, *named]))
         result = explain(network, clip, only, options.layer, method)
         print(result.summary())
         if versus is not None:

@@ -133,11 +133,11 @@ class Explanation:
         for i in (0, 1):
             if two[i] is None:
                 two[i] = next((k for k in ranked if k not in two), None)
-        if two[0] == two[1] is not None:
-            name = self.classes[two[0]]
-            raise ExplainError(f"{name!r} is compared with itself: name two different classes")
         if None in two:
             raise ExplainError("two maps are needed to compare; name two in classes= of explain()")
+        if two[0] == two[1]:
+            name = self.classes[two[0]]
+            raise ExplainError(f"{name!r} is compared with itself: name two different classes")
         return tuple(two)
 
     def why(self, cls: Class | None = None, versus: Class | None = None) -> str:
@@ -199,9 +199,7 @@ class Explanation:
         class of each map, by index or name; None is all in order, or the most probable for one map.
         """
         if frames.ndim != 4 or frames.dtype != np.uint8:
-            raise ExplainError(
-                f"frames {frames.shape} {frames.dtype}: (T, S, S, 3) uint8 is needed"
-            )
+            raise ExplainError(f"frames {frames.shape} {frames.dtype}: need (T, S, S, 3) uint8")
         maps, logits = (torch.as_tensor(x).detach().float().cpu().numpy() for x in (maps, logits))
         maps = maps[None] if maps.ndim == 3 else maps  # (M, T, h, w)
         if mapped is None:

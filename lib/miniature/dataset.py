@@ -149,12 +149,8 @@ def _entry(item: Item, layout: str) -> str | dict:
     """What the file of a split says of a clip."""
     if layout == "v1":
         return f"{item.id};{plain(item.template)}"
-    return {
-        "id": item.id,
-        "label": item.caption,
-        "template": item.template,
-        "placeholders": item.placeholders,
-    }
+    entry = dict(id=item.id, label=item.caption, template=item.template)
+    return entry | dict(placeholders=item.placeholders)
 
 
 def _annotation_file(root: Path, layout: str, name: str) -> Path:

@@ -159,18 +159,15 @@ def _transformers(name: str) -> nn.Module:
     except ImportError as error:
         raise ImportError(f"{name} needs transformers: pip install '.[hub]'") from error
     try:
-        kind = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        safe = dict(trust_remote_code=False)
+        kind = AutoConfig.from_pretrained(name, **safe)
         if kind.model_type not in TRANSFORMERS:
             raise ValueError(f"{kind.model_type!r} is none of {', '.join(TRANSFORMERS)}")
         if getattr(kind, "attention_type", "") == "space_only":
             raise ValueError("space_only: it gives logits for each frame, not for the clip")
-        processor = AutoVideoProcessor.from_pretrained(name, trust_remote_code=False)
+        processor = AutoVideoProcessor.from_pretrained(name, **safe)
         model, found = AutoModelForVideoClassification.from_pretrained(
-            name,
-            dtype=torch.float32,
-            weights_only=True,
-            output_loading_info=True,
-            trust_remote_code=False,
+            name, dtype=torch.float32, weights_only=True, output_loading_info=True, **safe
         )
         if missing := sorted(found["missing_keys"]):
             raise ValueError(f"it has no {missing[0]}: not a network that was trained to classify")

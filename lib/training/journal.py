@@ -7,7 +7,6 @@ log.jsonl          a line for every so many updates, and one for every epoch
 
 import hashlib
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +15,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lib.data.something import Item
-from lib.files import write_text, write_whole
+from lib.files import unfinished, write_text, write_whole
 from lib.training import distributed
 
 REMEDY = "name another folder (--folder), or remove it"
-
-
-UNFINISHED = re.compile(r"\.(last|best|log)-[0-9a-f]{8}\.\w+")  # by `write_whole`, when killed
 
 
 class Diverged(ArithmeticError):
@@ -47,9 +43,9 @@ class Journal:
         over these. CannotStart if it is another run's, naming what differs."""
         if self.writes:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for unfinished in self.folder.iterdir():
-                if UNFINISHED.fullmatch(unfinished.name):
-                    unfinished.unlink(missing_ok=True)
+            for name in ("last.pt", "best.safetensors", "log.jsonl"):
+                for left in unfinished(self.folder / name):
+                    left.unlink(missing_ok=True)
         if not self.folder or not (path := self.folder / "last.pt").is_file():
             return 0, 0, [0.0] * 4
         try:

@@ -49,8 +49,8 @@ def train(
     the same. It writes a checkpoint and a line of its log every `checkpoint_every` updates, and
     calls `on_update(update, epoch)` after each, both counted from 1 over the whole run.
 
-    Raises Diverged for a loss that is not finite, before it is written; CannotStart for the
-    checkpoint of another run, a batch that cannot be divided, no clips.
+    Raises Diverged for a loss or weights that are not finite, before they are written; CannotStart
+    for the checkpoint of another run, a batch that cannot be divided, no clips.
     """
     rank, world, device = distributed.rank(), distributed.world(), hardware.device_of(network)
     if settings.batch % (at_once := world * settings.accumulate):
@@ -85,8 +85,8 @@ def train(
         stream = batches.stream(network, frozen, shown, mine, settings.workers)
         training_mode(trained, settings)
         begun, sums = time.time(), torch.zeros(3, device=device, dtype=torch.float64)
-        name, shows = f"epoch {epoch + 1}/{settings.epochs}", rank == 0
-        bar = tqdm(plan, name, length, initial=done, leave=False, disable=not shows)
+        name = f"epoch {epoch + 1}/{settings.epochs}"
+        bar = tqdm(plan, name, length, initial=done, leave=False, disable=rank > 0)
         for number, clips in enumerate(bar, start=done + 1):
             seed = settings.seed, epoch, number  # all random numbers of an update follow from it
             torch.manual_seed(seeded(*seed, rank).initial_seed())  # for dropout
