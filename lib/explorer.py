@@ -18,6 +18,7 @@ import traitlets
 from torch import nn
 
 from lib.data.something import SomethingSomething
+from lib.data.streams import VIDEO_SUFFIXES
 from lib.data.video import Clip, VideoError, read_clip
 from lib.explain.clip import METHODS, explain, names_of, network_inputs
 from lib.explain.explanation import FPS, ExplainError, Explanation, nearest
@@ -25,7 +26,6 @@ from lib.explain.maps import layers_and_logits
 from lib.viewer.viewer import distinct, html
 
 CHOICES = ("clip", "method", "layer", "classes", "frames")
-VIDEO_SUFFIXES = (".webm", ".mp4", ".gif", ".mov", ".avi", ".mkv", ".m4v")
 MOST_FRAMES = 256
 DRAWN_SEED = 5  # of the clips drawn where none are given; those of the training have another
 

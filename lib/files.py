@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from glob import escape
 from pathlib import Path
 from uuid import uuid4
 
@@ -22,7 +23,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 def unfinished(path: Path) -> list[Path]:
     """What `write_whole` left beside `path` when it was killed."""
-    return list(path.parent.glob(f".{path.stem}-{'[0-9a-f]' * 8}{path.suffix}"))
+    return list(path.parent.glob(f".{escape(path.stem)}-{'[0-9a-f]' * 8}{path.suffix}"))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -32,6 +32,10 @@ LIMITS = {
     "protocol_whitelist": "file",
     "max_pixels": str(MOST_PIXELS),
 }
+VIDEO_SUFFIXES = (  # of the files that are offered or looked for; others are read, too
+    *(".webm", ".mp4", ".gif", ".mov", ".avi", ".mkv", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv"),
+    *(".ogv", ".3gp", ".ts", ".mts", ".m2ts"),
+)
 HD = 720  # rows from which players take BT.709 where a video does not name its YUV matrix
 UNTAGGED = 2  # AVCOL_SPC_UNSPECIFIED
 

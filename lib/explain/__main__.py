@@ -3,18 +3,20 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-import torch
+from torch import nn
 
 from lib.data.video import VideoError, read_clip
-from lib.explain.clip import METHODS, explain, network_inputs, sampling
-from lib.explain.explanation import ExplainError, class_index
+from lib.explain.clip import METHODS, explain, most_probable, network_inputs, sampling
+from lib.explain.explanation import ExplainError, Explanation, class_index
+from lib.explain.folder import explain_folder, fingerprint, is_clip
+from lib.explain.layers import table
 from lib.explain.maps import GRADIENT_METHODS
 from lib.model import hub
-from lib.model.networks import evaluation_mode, load
+from lib.model.networks import load
 
-MOST = 5  # classes that a network of many is asked about, one by one
 OUTPUTS = (".html", ".gif", ".mp4", ".webm", ".npz")
 
 
@@ -33,7 +35,11 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: python -m lib.explain clip.mp4 --out clip.html",
     )
     add, cls = parser.add_argument, "NAME|INDEX"
-    add("clip", help="a video file: 16 frames, 4 a second, from its middle; others with --network")
+    what = "a video file, or a zip or folder of JPEGs 00001.jpg, 00002.jpg, ...: 16 frames, 4 a "
+    what += "second, from its middle; others with --network. Or a folder of such clips, also in "
+    add(
+        "clip", help=f"{what}folders inside it: all of them, to --out DIR; started again it goes on"
+    )
     evidence = "class whose evidence is shown (default: the most probable)"
     add("--class", dest="cls", metavar=cls, help=evidence)
     without = "why not this class? the evidence for --class minus the evidence for this one"
@@ -47,53 +53,95 @@ def _parser() -> argparse.ArgumentParser:
     others = "somebody else's network: one of torchvision, such as swin3d_t; or a video classifier "
     others += "of transformers, by its name on huggingface.co or the folder it was saved in"
     which("--network", metavar="NAME|FOLDER", help=others)
+    advice = "list the layers that can be explained: their cells, how far one sees, the price"
+    add("--layers", action="store_true", help=advice)
     kinds = "original and overlay side by side"
     kinds = f".html: a page with the viewer; .gif, .mp4, .webm: {kinds}; .npz: the numbers"
-    add("-o", "--out", metavar="FILE", help=kinds)
+    kinds += "; for a folder: the folder of a page, a table and the numbers"
+    add("-o", "--out", metavar="FILE|DIR", help=kinds)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns its exit status (2: a file, class or layer is at fault)."""
+    """The command line; returns its exit status (1: some clips of a folder could not be explained;
+    2: a file, class or layer is at fault)."""
     options = _parser().parse_args(arguments)
     try:
-        if options.out and Path(options.out).suffix.lower() not in OUTPUTS:
-            raise VideoError(f"{options.out}: cannot be written; use {', '.join(OUTPUTS)}")
-        if options.out and Path(options.out).resolve() == Path(options.clip).resolve():
-            raise VideoError(f"{options.out}: is the clip itself; name another file to write")
-        network = _network(options.weights, options.network)
-        clip = read_clip(options.clip, *sampling(network), start=options.start, size=256)
-        shown, versus = (_class(network.classes, c) for c in (options.cls, options.versus))
-        named = [c for c in (shown, versus) if c is not None]
-        method, only = options.method or getattr(network, "default_method", "cam"), None
-        if method in GRADIENT_METHODS:  # one class is a backward pass
-            if shown is not None:
-                only = named
-            elif options.network:
-                with evaluation_mode(network), torch.inference_mode():
-                    logits = network(network_inputs(network, clip.frames))[0]
-                first = logits.topk(min(MOST, len(logits))).indices.tolist()
-                only = list(dict.fromkeys([*first, *named]))
-        result = explain(network, clip, only, options.layer, method)
-        print(result.summary())
-        if versus is not None:
-            print(result.why(shown, versus))
-        if options.out:
-            result.save(options.out, shown, versus)
-            print(f"written: {options.out}")
-            if result.geometry_note:
-                print(f"note: {result.geometry_note}")
+        path = Path(options.clip)
+        if options.layers:
+            network = _network(options)
+            print(table(network, read_clip(path, *sampling(network), options.start, 256)))
+            return 0
+        return (_folder if path.is_dir() and not is_clip(path) else _clip)(options)
     except (VideoError, ExplainError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on with a folder", file=sys.stderr)
+        return 130
+
+
+def _clip(options: argparse.Namespace) -> int:
+    if options.out and Path(options.out).suffix.lower() not in OUTPUTS:
+        raise VideoError(f"{options.out}: cannot be written; use {', '.join(OUTPUTS)}")
+    if options.out and Path(options.out).resolve() == Path(options.clip).resolve():
+        raise VideoError(f"{options.out}: is the clip itself; name another file to write")
+    network = _network(options)
+    shown, versus = (_class(network.classes, c) for c in (options.cls, options.versus))
+    result = _explained(network, options, options.clip, shown, versus)
+    print(result.summary())
+    if versus is not None:
+        print(result.why(shown, versus))
+    if options.out:
+        result.save(options.out, shown, versus)
+        print(f"written: {options.out}")
+        if result.geometry_note:
+            print(f"note: {result.geometry_note}")
     return 0
 
 
-def _network(weights: str | None, name: str | None):
+def _folder(options: argparse.Namespace) -> int:
+    if options.out is None or options.cls or options.versus:
+        raise ExplainError("a folder of clips needs --out DIR; --class and --versus are for a clip")
+    network, out = _network(options), Path(options.out)
+    settings = {
+        "folder": str(Path(options.clip).resolve()),
+        "network": f"{Path(options.network or options.weights or 'ours').name} "
+        f"({fingerprint(network)})",
+        "method": options.method or getattr(network, "default_method", "cam"),
+        "layer": options.layer or getattr(network, "default_layer", None),
+        "frames": list(sampling(network)),
+        "start": options.start,
+    }
+    one = partial(_explained, network, options)
+    faults = explain_folder(Path(options.clip), out, settings, one)
+    print(f"written: {out / 'index.html'}, {out / 'clips.csv'}, and a .npz for each clip")
+    for fault in faults.values():
+        print(f"not explained: {fault}", file=sys.stderr)
+    return int(bool(faults))
+
+
+def _explained(
+    network, options, path: str | Path, shown: int | None = None, versus: int | None = None
+) -> Explanation:
+    """Of all classes, or those that a gradient is worth: one class is a backward pass."""
+    clip = read_clip(path, *sampling(network), start=options.start, size=256)
+    method, only = options.method or getattr(network, "default_method", "cam"), None
+    if method in GRADIENT_METHODS:
+        named = [c for c in (shown, versus) if c is not None]
+        if shown is not None:
+            only = named
+        elif options.network:
+            only = [*most_probable(network, network_inputs(network, clip.frames)), *named]
+            only = list(dict.fromkeys(only))
+    return explain(network, clip, only, options.layer, method)
+
+
+def _network(options: argparse.Namespace) -> nn.Module:
     try:
-        if name:
-            return hub.load(name)
-        return load(weights) if weights else load()
+        if options.network:
+            return hub.load(options.network)
+        return load(options.weights) if options.weights else load()
     except (ValueError, RuntimeError, ImportError) as error:  # something else, or out of reach
         raise ExplainError(str(error)) from error
 

@@ -12,11 +12,19 @@ from tqdm import tqdm
 from lib.data.video import Clip, read_clip, square
 from lib.explain import occlusion
 from lib.explain.explanation import FPS, ExplainError, Explanation, class_index
-from lib.explain.maps import GRADIENT_METHODS, OneByOne, Reshape, maps_of, watching
+from lib.explain.maps import (
+    GRADIENT_METHODS,
+    OneByOne,
+    Reshape,
+    check_logits,
+    maps_of,
+    watching,
+)
 from lib.explain.overlay import interpolation
 from lib.explain.receptive_field import ReceptiveField, measure, tap_energies
-from lib.model.networks import Preprocess
+from lib.model.networks import Preprocess, evaluation_mode
 
+MOST = 5  # classes that a network of many is asked about, one by one
 METHODS = ("cam", *GRADIENT_METHODS, "occlusion")
 CROPS = "preprocess crops, or cannot be followed: cells are drawn as if the network saw all"
 SOFTMAX = "the network ends in a softmax: these are maps of probabilities, not of logits"
@@ -243,3 +251,12 @@ def network_inputs(network: nn.Module, frames: np.ndarray, preprocess=None) -> T
         raise ExplainError(f"preprocess gives {tuple(inputs.shape)}; (1, 3, T, H, W) is needed")
     parameter = next((p for p in network.parameters() if p.is_floating_point()), inputs)
     return inputs.to(parameter.device, parameter.dtype)
+
+
+def most_probable(network: nn.Module, inputs: Tensor, most: int = MOST) -> list[int]:
+    """Indices of the classes with the highest logits of one clip (1, 3, T, H, W), highest first:
+    what a gradient method, one class after another, shows of a network of many classes."""
+    with evaluation_mode(network), torch.inference_mode():
+        logits = network(inputs)
+    check_logits(network, inputs, logits)
+    return logits[0].topk(min(most, logits.shape[1])).indices.tolist()

@@ -114,17 +114,19 @@ def check_logits(network: nn.Module, inputs: Tensor, logits: object) -> None:
 
 
 def layers_and_logits(
-    network: nn.Module, inputs: Tensor, reshape: Reshape | None = None
+    network: nn.Module, inputs: Tensor, reshape: Reshape | None = None, refused: dict | None = None
 ) -> tuple[dict[str, tuple[int, int, int]], Tensor]:
     """What can be explained: the size (T, h, w) of each layer that gives (N, C, T, h, w) with more
     than one cell, in the order they run, and the logits (N, K). Where a module passes on what one
-    inside it gave, the outer is named."""
+    inside it gave, the outer is named. The others, by name, are put in `refused`, with the reason.
+    """
     sizes: dict[str, tuple[int, int, int]] = {}
     volume_of, before = _reader(network, inputs, reshape), ["", None]  # name and output of a layer
 
     def measure(name: str, output) -> None:
-        volume, refused = volume_of(output)
-        if refused:
+        volume, why = volume_of(output)
+        if why:
+            (refused if refused is not None else {})[name] = f"gives {_shape(output)}{why}"
             return
         if before[1] is output and before[0].startswith(f"{name}."):
             del sizes[before[0]]

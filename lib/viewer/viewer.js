@@ -380,14 +380,16 @@
       const { classes, probabilities, mapped, label } = this.#data;
       const { caption, class: field, versus } = this.#parts;
       const ranking = [...classes.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
-      const add = (term, index, note) => {
+      const add = (term, told, note = element("dd", {})) => {
         const row = caption.appendChild(document.createElement("div"));
-        row.append(element("dt", { textContent: term }), document.createElement("dd"), note);
-        row.children[1].append(element(mapped.includes(index) ? "button" : "span", {
-          type: "button", value: index, textContent: classes[index],
-        }));
+        row.append(element("dt", { textContent: term }), element("dd", {}), note);
+        row.children[1].append(told);
       };
-      if (label !== null) add("true", label, document.createElement("dd"));
+      const chosen = index => element(mapped.includes(index) ? "button" : "span", {
+        type: "button", value: index, textContent: classes[index],
+      });
+      if (this.#data.name) add("clip", this.#data.name);
+      if (label !== null) add("true", chosen(label));
       ranking.slice(0, 2).forEach((index, place) => {
         const note = element("dd", { textContent: probability(probabilities[index]) });
         if (index === label) {
@@ -395,7 +397,7 @@
         } else if (label !== null && place === 0) {
           note.append(element("span", { className: "wrong", textContent: " ✗ wrong" }));
         }
-        add(["1st", "2nd"][place], index, note);
+        add(["1st", "2nd"][place], chosen(index), note);
       });
       const entries = ranking.filter(index => mapped.includes(index)).map(index => {
         const name = classes[index];

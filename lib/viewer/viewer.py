@@ -56,6 +56,7 @@ def element(
     mode: str = "overlay",
     size: int = 288,
     tile: bool = False,
+    name: str = "",
 ) -> str:
     """One viewer, without the script that makes it live.
 
@@ -66,6 +67,7 @@ def element(
         "beside", original and overlay side by side as in the article.
     size: longest side in pixels at which frames are kept; smaller frames stay as they are.
     tile: shown small and moving until it is opened.
+    name: of the clip, which stands first in the caption.
 
     Raises ValueError naming the attribute or the argument that does not fit.
     """
@@ -86,6 +88,7 @@ def element(
     data = {name: getattr(explanation, name) for name in PRINTED} | {
         "classes": distinct(explanation.classes),
         "label": None if explanation.label is None else int(explanation.label),
+        "name": name,
         "note": getattr(explanation, "geometry_note", ""),
         "sheet": sheet,
         "mapped": [int(k) for k in explanation.mapped],
@@ -97,10 +100,11 @@ def element(
     }
     payload = json.dumps(data, separators=(",", ":"), allow_nan=False, default=_plain)
     payload = payload.replace("<", "\\u003c")  # so no class name can close the script element
+    told = f"{name} · " * bool(name) + caption(explanation)
     state = f'class-index="{class_index}" frame="{frame}" mode="{mode}"'
     state += ("" if other is None else f' versus-index="{other}"') + " tile playing" * tile
     return (
-        f"<cam-viewer {state}>{picture}<p>{escape(caption(explanation))}</p>"
+        f"<cam-viewer {state}>{picture}<p>{escape(told)}</p>"
         f'<script type="application/json">{payload}</script></cam-viewer>'
     )
 

@@ -1,0 +1,169 @@
+"""All clips of a folder: a file of numbers for each, a table, and a page of tiles.
+
+A clip that is done stays done, so a run that was stopped goes on when it is started again.
+"""
+
+import csv
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from hashlib import sha256
+from html import escape
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from lib.data.streams import VIDEO_SUFFIXES
+from lib.data.video import VideoError
+from lib.explain.explanation import PAGE, ExplainError, Explanation
+from lib.files import unfinished, write_text
+
+CLIPS = (*VIDEO_SUFFIXES, ".zip")
+TOP = 5  # classes of a clip in the table, and maps of it on the page; its own file has all
+MOST = 500  # tiles of a page, of 0.1 MB each
+WIDE = "<style>body{max-width:72rem}</style>"
+
+
+def is_clip(path: Path) -> bool:
+    """Whether this is one clip, by its name; of a folder, by what is in it: numbered JPEGs, and no
+    videos beside them."""
+    if not path.is_dir():
+        return path.suffix.lower() in CLIPS
+    names = [file.name for file in path.iterdir()]
+    frames = any(name[0].isdigit() and name.endswith(".jpg") for name in names)
+    return frames and not any(Path(name).suffix.lower() in CLIPS for name in names)
+
+
+def clips_in(folder: Path, without: Path) -> tuple[list[Path], list[Path]]:
+    """The clips of a folder and of all folders in it but one, and what else is there. Hidden files
+    are no clips, and links to folders are not followed."""
+    clips, others = [], []
+    for path in sorted(folder.iterdir()):
+        if path.resolve() == without.resolve():
+            continue
+        if not path.name.startswith(".") and is_clip(path):
+            clips.append(path)
+        elif path.is_dir() and not path.is_symlink() and not path.name.startswith("."):
+            for found, more in zip((clips, others), clips_in(path, without)):
+                found += more
+        else:
+            others.append(path)
+    return clips, others
+
+
+def explain_folder(
+    folder: Path, out: Path, settings: dict, one: Callable[[Path], Explanation]
+) -> dict[str, str]:
+    """Explain every clip of a folder with `one`, and write CLIP.npz for each, clips.csv and
+    index.html to `out`; both begin with the clip whose two highest probabilities are closest.
+
+    settings: what the explanations depend on, as JSON has it: a folder of others is refused. A clip
+    that has not changed since its file was written is not explained again.
+
+    Returns what is wrong with each clip that could not be explained. Raises VideoError where there
+    are no clips, ExplainError where `out` is of something else or where `one` refuses the first
+    clip, OSError where nothing can be written.
+    """
+    clips, others = clips_in(folder, out)
+    kinds = Counter(path.suffix or path.name for path in others)
+    left_out = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    if left_out:
+        tqdm.write(f"left out, as they are no clips by their names: {left_out}")
+    if not clips:
+        raise VideoError(f"{folder}: no clips in it; they end in {', '.join(CLIPS)}")
+    _open(out, settings)
+    ranking, faults = [], {}
+    for path in tqdm(clips, "clips", unit="clip"):
+        saved = out / f"{path.relative_to(folder)}.npz"
+        name = os.fsencode(path.relative_to(folder)).decode("utf-8", "replace")
+        try:
+            top = _explained(path, saved, one).top(TOP)
+        except (VideoError, ExplainError) as error:
+            if isinstance(error, ExplainError) and not ranking:
+                raise  # it is the network or the layer, not this clip
+            faults[name] = str(error).encode("utf-8", "replace").decode()
+        else:
+            ranking.append((top[0][1] - sum(p for _, p in top[1:2]), name, saved, top))
+    ranking.sort()
+    write_text(out / "clips.csv", _table(ranking, faults))
+    write_text(out / "index.html", _page(ranking, faults))
+    return faults
+
+
+def fingerprint(network: nn.Module) -> str:
+    """Twelve signs that change with the network's form, weights, classes and preprocessing."""
+    preprocess = getattr(network, "preprocess", None)
+    about = network, network.classes, getattr(preprocess, "__qualname__", preprocess)
+    digest = sha256(repr(about).encode())
+    for x in network.state_dict().values():
+        digest.update(x.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:12]
+
+
+def _open(out: Path, settings: dict) -> None:
+    """Note the settings in a new folder; ExplainError for a folder of others, or something else."""
+    out.mkdir(parents=True, exist_ok=True)
+    noted = out / "settings.json"
+    if not any(not path.name.startswith(".") for path in out.iterdir()):
+        write_text(noted, json.dumps(settings, indent=1))
+    try:
+        before = dict(json.loads(noted.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError) as error:
+        what = "is in use, and not by this command"
+        raise ExplainError(f"{out}: {what}; name a new folder") from error
+    pairs = [(name, before.get(name), value) for name, value in settings.items()]
+    if differ := [f"{name} {then!r}, not {now!r}" for name, then, now in pairs if then != now]:
+        raise ExplainError(f"{out}: was written with {'; '.join(differ)}; name another folder")
+
+
+def _explained(path: Path, saved: Path, one: Callable[[Path], Explanation]) -> Explanation:
+    """What was saved, or else a new explanation, saved with the time of the clip it is of."""
+    with suppress(OSError, ExplainError):  # not there, or damaged
+        if abs(saved.stat().st_mtime - path.stat().st_mtime) < 2:  # some disks round it
+            return Explanation.load(saved)
+    saved.parent.mkdir(parents=True, exist_ok=True)
+    for part in unfinished(saved):
+        part.unlink()
+    changed = path.stat().st_mtime if path.exists() else 0
+    explanation = one(path)
+    explanation.save(saved)
+    os.utime(saved, (changed, changed))
+    return explanation
+
+
+def _table(ranking: list[tuple], faults: dict[str, str]) -> str:
+    """A CSV: the clips in order of doubt, then those that could not be explained."""
+    file = io.StringIO()
+    write = csv.writer(file, lineterminator="\n").writerow
+    count = max((len(top) for *_, top in ranking), default=0)
+    columns = [f"{what} {rank}" for rank in range(1, count + 1) for what in ("class", "p")]
+    write(["clip", "gap", *columns, "error"])
+    for gap, name, _, top in ranking:
+        write([name, f"{gap:.6f}", *[x for cls, p in top for x in (cls, f"{p:.6f}")], ""])
+    for name, fault in faults.items():
+        write([name, "", *[""] * len(columns), fault])
+    return file.getvalue()
+
+
+def _page(ranking: list[tuple], faults: dict[str, str]) -> str:
+    """A page of tiles in order of doubt, each of which opens into the viewer."""
+    from lib.viewer.gallery import TILE  # with matplotlib, which is slow to load
+    from lib.viewer.viewer import element, script
+
+    tiles = []
+    for _, name, saved, _ in tqdm(ranking[:MOST], "page", leave=False):
+        found = Explanation.load(saved)
+        most = sorted(range(len(found.mapped)), key=lambda i: -found.logits[found.mapped[i]])[:TOP]
+        few = replace(found, maps=found.maps[most], mapped=[found.mapped[i] for i in most])
+        tiles.append(element(few, size=TILE, tile=True, name=name))
+    wrong = "".join(f"<p>Not explained: {escape(fault)}</p>" for fault in faults.values())
+    which = "The most doubtful first." if len(ranking) <= MOST else f"The {MOST} most doubtful."
+    wall = f"<p>{which}</p><cam-wall>{''.join(tiles)}</cam-wall>{wrong}"
+    title = f"{len(ranking)} clip{'s' * (len(ranking) != 1)}"
+    return PAGE.format(title=title, viewer=f"{WIDE}{wall}{script()}")
