@@ -19,14 +19,22 @@ from torch import nn
 
 from lib.data.something import SomethingSomething
 from lib.data.streams import VIDEO_SUFFIXES
-from lib.data.video import Clip, VideoError, read_clip
-from lib.explain.clip import METHODS, explain, names_of, network_inputs
+from lib.data.video import Clip, VideoError, read_clip, square
+from lib.explain.clip import (
+    METHODS,
+    explain,
+    most_probable,
+    names_of,
+    network_inputs,
+    sampling,
+)
 from lib.explain.explanation import FPS, ExplainError, Explanation, nearest
-from lib.explain.maps import layers_and_logits
+from lib.explain.maps import GRADIENT_METHODS, layers_and_logits
 from lib.viewer.viewer import distinct, html
 
 CHOICES = ("clip", "method", "layer", "classes", "frames")
 MOST_FRAMES = 256
+MANY = 50  # classes, above which gradient methods show the most probable ones alone
 DRAWN_SEED = 5  # of the clips drawn where none are given; those of the training have another
 
 
@@ -40,8 +48,10 @@ class Explorer(widgets.VBox):
     options: what is chosen first, as the traits below; and more arguments of `explain`.
 
     Traits to set, observe and link: `clip`, its number or name in the menu; `method`; `layer`, None
-    for the last one; `classes`, names or indices, none for all; `frames`, from the middle of the
-    clip. Read-only: `explanation`; `error`, why there is no new one, or ""; `busy`. Where clips or
+    for the network's own, or the last one; `classes`, names or indices, none for all, or for the
+    most probable ones of many where each is a backward pass; `frames`, from the middle of the clip.
+    What is not given is the network's own: `default_method`, `frames`, and `fps` of videos.
+    Read-only: `explanation`; `error`, why there is no new one, or ""; `busy`. Where clips or
     classes have equal names, numbers tell them apart: "name (2)".
 
     Setting a trait computes before it returns; to set several and compute once, set them ``with
@@ -60,14 +70,18 @@ class Explorer(widgets.VBox):
     busy = traitlets.Bool(False, read_only=True)
 
     def __init__(self, network: nn.Module, clips: Any = None, size: int = 256, **options: Any):
-        first = {name: options.pop(name) for name in CHOICES if name in options}
+        count, method = sampling(network)[0], getattr(network, "default_method", "cam")
+        first = {"method": method, "frames": count}
+        first |= {name: options.pop(name) for name in CHOICES if name in options}
         self._network = network
         self._options = {"size": size, "progress": self._progress} | options
-        self._sources = list(sources(clips, size))
+        self._fps = getattr(network, "fps", None)
+        self._sources = list(sources(clips, size, self._fps))
         self._read = lru_cache(maxsize=1)(lambda read, frames: read(frames))  # only the last
-        black = np.zeros((first.get("frames", 16), size, size, 3), np.uint8)
+        black = np.zeros((first["frames"], size, size, 3), np.uint8)
         inputs = network_inputs(network, black, options.get("preprocess"))
-        self._layers, logits = layers_and_logits(network, inputs, options.get("reshape"))
+        reshape = options.get("reshape") or getattr(network, "reshape", None)
+        self._layers, logits = layers_and_logits(network, inputs, reshape)
         self._names = distinct(names_of(network, options.get("class_names"), logits.shape[1]))
         self._tried: tuple | None = None  # the choices that were tried last
         self._lock = threading.RLock()  # JupyterLab may bring each choice in a thread of its own
@@ -118,6 +132,12 @@ class Explorer(widgets.VBox):
             with self._working():
                 clip = self._read(self._sources[number][1], frames)
                 indices = [self._names.index(name) for name in classes] or None
+                if indices is None and method in GRADIENT_METHODS and len(self._names) > MANY:
+                    frames = square(
+                        clip.frames, min(self._options["size"], *clip.frames.shape[1:3])
+                    )
+                    inputs = network_inputs(self._network, frames, self._options.get("preprocess"))
+                    indices = most_probable(self._network, inputs)
                 layer = None if method == "occlusion" else layer
                 explanation = explain(self._network, clip, indices, layer, method, **self._options)
             if explanation is not None:
@@ -169,17 +189,18 @@ class Explorer(widgets.VBox):
             path = Path(folder) / name
             path.write_bytes(content)
             try:
-                return read_clip(path, frames, FPS, size=self._options["size"])
+                return read_clip(path, frames, self._fps or FPS, size=self._options["size"])
             except VideoError as error:
                 raise VideoError(str(error).replace(str(path), name)) from error
 
     def _build(self) -> None:
         layers = [(f"{name} ({h}×{w})", name) for name, (_, h, w) in self._layers.items()]
+        own = "the default" if hasattr(self._network, "default_layer") else "the last"
         several = "Several with Shift or Ctrl; none chosen is all"
         self._menus = {
             "clip": widgets.Dropdown(options=self._clips.items()),
             "method": widgets.Dropdown(options=METHODS),
-            "layer": widgets.Dropdown(options=[("the last", ""), *layers]),
+            "layer": widgets.Dropdown(options=[(own, ""), *layers]),
             "frames": widgets.BoundedIntText(min=1, max=MOST_FRAMES),
             "classes": widgets.SelectMultiple(options=self._names, rows=5, tooltip=several),
         }
@@ -213,37 +234,41 @@ class Explorer(widgets.VBox):
 explore = Explorer  # explore(network, clips): what a network sees, live
 
 
-def sources(clips: Any, size: int) -> Iterator[tuple[str, Callable[[int], Clip]]]:
-    """What the menu offers for `clips`, by name, and what reads so many frames of it."""
+def sources(
+    clips: Any, size: int, fps: float | None = None
+) -> Iterator[tuple[str, Callable[[int], Clip]]]:
+    """What the menu offers for `clips`, by name, and what reads so many frames of it, `fps` of them
+    a second: None is that of a dataset, or else 4."""
+    rate = fps or FPS
     if clips is None:
         from lib import miniature
 
         def drawn(index: int, frames: int) -> Clip:
-            start = max(0.0, (miniature.SECONDS - frames / FPS) / 2)
-            times = start + np.arange(frames) / FPS
+            start = max(0.0, (miniature.SECONDS - frames / rate) / 2)
+            times = start + np.arange(frames) / rate
             return miniature.draw("test", index, DRAWN_SEED, times, size)
 
         for index, name in enumerate(miniature.CLASSES):
             yield f"drawn: {name}", partial(drawn, index)
     elif isinstance(clips, SomethingSomething):
         for index, item in enumerate(clips.items):
-            yield f"{item.caption} ({item.id})", partial(_annotated, clips, index)
+            yield f"{item.caption} ({item.id})", partial(_annotated, clips, index, fps)
     else:
         for number, clip in enumerate([clips] if isinstance(clips, str | Path) else clips):
             if isinstance(clip, np.ndarray):
-                clip = Clip(clip, np.arange(len(clip)) / FPS)
+                clip = Clip(clip, np.arange(len(clip)) / rate)
             if isinstance(clip, Clip):
                 known = clip.label or f"{len(clip)} frames"
                 yield f"{number}: {known}", partial(_middle, clip)
             elif isinstance(clip, str | Path):
-                yield Path(clip).name, partial(read_clip, clip, fps=FPS, size=size)
+                yield Path(clip).name, partial(read_clip, clip, fps=rate, size=size)
             else:
                 raise ExplainError(f"{type(clip).__name__} is no clip: give a path, Clip or frames")
 
 
-def _annotated(dataset: SomethingSomething, index: int, frames: int) -> Clip:
+def _annotated(dataset: SomethingSomething, index: int, fps: float | None, frames: int) -> Clip:
     """A video of a dataset, with the truth if it is a drawn one."""
-    clip = dataset.clip(index, frames=frames, size=None)
+    clip = dataset.clip(index, frames=frames, fps=fps or dataset.fps, size=None)
     if (dataset.root / "miniature.json").is_file():
         from lib import miniature
 

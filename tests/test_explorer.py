@@ -18,10 +18,11 @@ from small import NAMES, Small
 from lib import explorer as module
 from lib import miniature
 from lib.data import Clip, SomethingSomething, write_video
-from lib.explain import ExplainError, Explanation
+from lib.explain import ExplainError, Explanation, explain
 from lib.explain.maps import layers_and_logits
 from lib.explorer import explore, sources
 from lib.miniature.dataset import write_frames
+from lib.model import hub
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -390,6 +391,66 @@ def test_a_bad_upload_changes_nothing(explorer, tmp_path):
     assert len(inside(explorer, widgets.Dropdown, "clip").options) == 2
     upload(explorer, "empty.mp4", b"")
     assert explorer.error.startswith("empty.mp4: is empty")
+
+
+# --- other people's networks ----------------------------------------------------------------------
+
+
+class Tokens(torch.nn.Module):
+    """Gives tokens, as a transformer does; takes eight frames, and many classes to choose from."""
+
+    frames, fps, default_layer, default_method = 8, 2.0, "patches", "gradcam"
+    classes = [f"class {k}" for k in range(60)]
+    preprocess, reshape = staticmethod(Small.preprocess), hub.Tokens((8, 2, 2))
+
+    def __init__(self):
+        super().__init__()
+        self.patches = torch.nn.Sequential(
+            torch.nn.Conv3d(3, 8, (1, 8, 8), (1, 8, 8)), torch.nn.Flatten(2), Turned()
+        )
+        self.mixed = torch.nn.Linear(8, 8)
+        self.head = torch.nn.Linear(8, 60)
+
+    def forward(self, x):
+        if x.shape[2] != 8:
+            raise ValueError(f"{x.shape[2]} frames")
+        return self.head(self.mixed(self.patches(x)).relu().mean(1))
+
+
+class Turned(torch.nn.Module):
+    def forward(self, x):
+        return x.transpose(1, 2)  # (N, t h w, C)
+
+
+def test_a_network_brings_its_method_layer_reshape_frames_and_rate(clips, video):
+    torch.manual_seed(0)
+    network = Tokens().eval()
+    explorer = explore(network, [clips[0], video, np.zeros((9, 20, 30, 3), np.uint8)], size=16)
+    assert explorer.error == "" and (explorer.method, explorer.frames) == ("gradcam", 8)
+    found = explorer.explanation
+    assert found.layer == "patches" and found.maps.shape == (5, 8, 2, 2)
+    assert found.mapped == np.argsort(-found.logits)[:5].tolist()
+    expected = explain(network, clips[0], found.mapped)
+    np.testing.assert_allclose(found.maps, expected.maps, rtol=1e-5)
+    assert np.diff(found.times).tolist() == [0.5] * 7
+    explorer.clip = 1  # two seconds, of which each frame but the last four is seen twice
+    assert np.diff(explorer.explanation.times)[0] == 0.5 and explorer.error == ""
+    explorer.clip = 2
+    assert explorer.error == "" and explorer.explanation.frames.shape == (8, 16, 16, 3)
+    menu = inside(explorer, widgets.Dropdown, "layer")
+    assert menu.options[0] == ("the default", "") and ("patches (2×2)", "patches") in menu.options
+    explorer.classes = ["class 7"]
+    assert explorer.explanation.mapped == [7]
+    explorer.frames = 4
+    assert explorer.error == "4 frames"
+
+
+def test_a_dataset_keeps_its_rate_where_the_network_has_none(tmp_path):
+    root = miniature.write(tmp_path / "mini", clips=4, size=64, workers=1)
+    dataset = SomethingSomething(root, "train", fps=8.0)
+    for fps, step in (None, 0.125), (2.0, 0.5):
+        clip = next(sources(dataset, 64, fps))[1](4)
+        np.testing.assert_allclose(np.diff(clip.times), step, atol=0.09)
 
 
 # --- what a page shows ----------------------------------------------------------------------------
