@@ -1,9 +1,12 @@
 """Other people's networks, by name: the same logits as theirs, maps as worked out by hand."""
 
+import socket
 import sys
+import time
 
 import numpy as np
 import pytest
+import timm
 import torch
 import transformers
 from huggingface_hub import constants
@@ -288,6 +291,164 @@ def test_explain_takes_the_networks_own_layer_or_another(name, earlier, cells):
     assert (own.layer, own.method) == (network.default_layer, "cam") and own.bias is not None
     other = explain(network, clip, 7, earlier, "gradcam", preprocess=small)
     assert other.layer == earlier and other.maps.shape == (1, 8, cells, cells)
+
+
+# --- timm -----------------------------------------------------------------------------------------
+
+
+def test_a_network_of_timm_sees_frame_by_frame(monkeypatch):
+    torch.manual_seed(0)
+    theirs = timm.create_model("resnet18").eval()
+    weights = theirs.state_dict()
+    monkeypatch.setattr(timm.models._builder, "load_state_dict_from_hf", lambda *_, **__: weights)
+    network, x = hub.load("timm/resnet18"), torch.randn(2, 3, 4, 64, 64)
+    with torch.no_grad():
+        each = theirs(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (2, 4))
+        torch.testing.assert_close(network(x), each.mean(1), rtol=1e-4, atol=1e-5)
+    assert network.classes[0] == "tench, Tinca tinca" and len(network.classes) == 1000
+    assert network.preprocess == Preprocess(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert sampling(network) == (16, 4.0) and not network.training
+    assert (network.default_method, network.default_layer) == ("cam", None)
+
+
+def test_a_network_of_timm_is_explained(noise):
+    torch.manual_seed(0)
+    network = hub.load("timm/resnet18", pretrained=False)
+    network.preprocess = Preprocess(64, (0.5,) * 3, (0.5,) * 3)
+    found = explain(network, noise, 7)
+    assert (found.method, found.layer, found.maps.shape) == ("cam", "layer4", (1, 4, 2, 2))
+    assert found.footprint.size[0] == 1  # the new taps are zero
+    assert abs(found.maps.sum() + found.bias[7] - found.logits[7]) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet99", r"timm/resnet99 cannot be loaded \(Unknown model \(resnet99\)\): choose a 2D"),
+        ("vit_tiny_patch16_224", r"cannot inflate blocks.0.norm1 \(LayerNorm\)"),
+        ("resnet18.nothing", r"Invalid pretrained tag \(nothing\)"),
+    ],
+)
+def test_what_timm_or_inflation_does_not_know(name, message):
+    with pytest.raises(ValueError, match=message):
+        hub.load(f"timm/{name}", pretrained=False)
+
+
+@pytest.mark.parametrize("name", ["timm/resnet18", "nobody/nothing"])
+def test_offline_it_is_said_at_once(name, monkeypatch, tmp_path):
+    def no_internet(*_, **__):
+        raise socket.gaierror("Name or service not known")
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(hub, "getproxies", dict)
+    monkeypatch.setattr(socket, "getaddrinfo", no_internet)
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it waits and tries again"))
+    with pytest.raises(RuntimeError, match=f"{name} cannot be fetched") as error:
+        hub.load(name)
+    folder = f"copy {tmp_path}/models--timm--resnet18.a1_in1k"
+    assert (
+        str(error.value).endswith((folder, "(--network FOLDER)")) and not constants.HF_HUB_OFFLINE
+    )
+
+
+# --- what comes in as a module of the reader's own ------------------------------------------------
+
+UNFOLD = dict(reshape=lambda x: x[None].transpose(1, 2))  # (T, C, h, w) to (1, C, T, h, w)
+
+
+class Shifting(torch.nn.Module):
+    """Frames folded into the batch, as in TSM: some channels come from a frame before or after."""
+
+    classes, preprocess = NAMES, Preprocess(48, (0.5,) * 3, (0.5,) * 3)
+    segments, shift = 4, 2
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Conv2d(3, 8, 3, 2, 1)
+        self.second = torch.nn.Conv2d(8, 8, 3, 2, 1)
+        self.head = torch.nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.first(x.transpose(1, 2).flatten(0, 1)).relu()  # (N T, 8, h, w)
+        x = x.unflatten(0, (-1, self.segments))
+        if self.shift:
+            back, on, stay = x[:, :, :2], x[:, :, 2:4], x[:, :, 4:]
+            back = torch.cat([back[:, 1:], torch.zeros_like(back[:, :1])], 1)
+            on = torch.cat([torch.zeros_like(on[:, :1]), on[:, :-1]], 1)
+            x = torch.cat([back, on, stay], 2)
+        x = self.second(x.flatten(0, 1)).relu()
+        return self.head(x.mean((2, 3))).unflatten(0, (-1, self.segments)).mean(1)
+
+
+@pytest.mark.parametrize(("shift", "frames"), [(2, 3), (0, 1)])
+def test_frames_folded_into_the_batch(noise, shift, frames):
+    torch.manual_seed(0)
+    network = Shifting().eval()
+    network.shift, kept = shift, {}
+    for layer in "first", "second":
+        with pytest.raises(ExplainError, match=rf"{layer}' gives \(4, 8, .*choose one that gives"):
+            explain(network, noise, layer=layer, method="gradcam")
+        handle = getattr(network, layer).register_forward_hook(
+            lambda _m, _a, output: kept.update(a=output)
+        )
+        logit = network(network.preprocess(noise))[0, 1]
+        handle.remove()
+        (gradient,) = torch.autograd.grad(logit, kept["a"])  # (T, C, h, w)
+        by_hand = (gradient.mean((0, 2, 3))[:, None, None] * kept["a"]).sum(1).detach()
+        found = explain(network, noise, 1, layer, "gradcam", **UNFOLD)
+        np.testing.assert_allclose(found.map(1), by_hand, atol=1e-6)
+    assert found.footprint.size[0] == frames
+
+
+def test_frames_folded_into_the_batch_add_up_under_a_mean(noise):
+    class Pooled(Shifting):
+        def __init__(self):
+            super().__init__()
+            self.second = torch.nn.Sequential(self.second, torch.nn.ReLU())
+
+    torch.manual_seed(0)
+    found = explain(Pooled().eval(), noise, layer="second", method="cam", **UNFOLD)
+    total = found.maps.sum((1, 2, 3)) + found.bias
+    np.testing.assert_allclose(total, found.logits, atol=1e-5)
+
+
+class TwoPathways(torch.nn.Module):
+    """As SlowFast: one pathway sees every second frame with more channels, the other sees all."""
+
+    classes, preprocess = NAMES, Preprocess(48, (0.5,) * 3, (0.5,) * 3)
+
+    def __init__(self):
+        super().__init__()
+        self.slow = torch.nn.Conv3d(3, 8, (1, 7, 7), (1, 8, 8), (0, 3, 3))
+        self.fast = torch.nn.Conv3d(3, 2, (3, 7, 7), (1, 8, 8), (1, 3, 3))
+        self.both = Both()
+        self.head = torch.nn.Linear(10, 3)
+
+    def forward(self, x):
+        slow, fast = self.both([self.slow(x[:, :, ::2]), self.fast(x)])
+        return self.head(torch.cat([slow.mean((2, 3, 4)), fast.mean((2, 3, 4))], 1))
+
+
+class Both(torch.nn.Module):
+    def forward(self, pathways):
+        return pathways
+
+
+def test_two_pathways(noise):
+    torch.manual_seed(0)
+    network = TwoPathways().eval()
+    slow, fast = (explain(network, noise, None, x, "gradcam") for x in ("slow", "fast"))
+    assert slow.maps.shape == fast.maps.shape == (3, 4, 6, 6)
+    assert slow.bias is None and fast.bias is None  # alone, neither is the logit
+    parts = slow.maps.sum((1, 2, 3)) + fast.maps.sum((1, 2, 3))
+    bias = network.head.bias.detach().numpy()
+    np.testing.assert_allclose(parts + bias, slow.logits, atol=1e-5)
+    assert (slow.footprint.stride[0], slow.footprint.first[0]) == (2, 0.5)
+    assert (slow.footprint.size[0], fast.footprint.size[0]) == (1, 3)
+    for layer, message in ("both", "'both' gives list; choose one"), ("slow", 'method="gradcam"'):
+        method = "gradcam" if layer == "both" else "cam"
+        with pytest.raises(ExplainError, match=message):
+            explain(network, noise, layer=layer, method=method)
 
 
 # --- the command ----------------------------------------------------------------------------------

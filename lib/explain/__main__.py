@@ -50,8 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--layer", metavar="NAME", help="module to explain, not with cam (default: the last)")
     which = parser.add_mutually_exclusive_group().add_argument
     which("--weights", metavar="FILE", help="of a network trained by lib.training (default: ours)")
-    others = "somebody else's network: one of torchvision, such as swin3d_t; or a video classifier "
-    others += "of transformers, by its name on huggingface.co or the folder it was saved in"
+    others = "somebody else's network: one of torchvision, such as swin3d_t; a video classifier of "
+    others += "transformers, by its name on huggingface.co or the folder it was saved in; or a 2D "
+    others += "network of timm, frame by frame, such as timm/resnet18"
     which("--network", metavar="NAME|FOLDER", help=others)
     advice = "list the layers that can be explained: their cells, how far one sees, the price"
     add("--layers", action="store_true", help=advice)

@@ -1,20 +1,26 @@
-"""Other people's video networks, by name: those of torchvision, and those that transformers loads.
+"""Other people's networks, by name: the video networks of torchvision and of transformers, and the
+2D networks of timm, inflated.
 
 `load` gives them the one form that `explain` takes, and with it what they were trained on: clips of
 how many frames, at which rate, of which size and colours; and a layer whose map means something.
 """
 
+import socket
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from lib.model.inflate import inflate
 from lib.model.networks import Preprocess, fetch
 
 TORCHVISION = {  # frames of a clip and how many a second, as trained; layer; method
@@ -70,8 +76,10 @@ def load(name: str | Path, pretrained: bool = True) -> nn.Module:
     """A network that takes (N, 3, T, H, W) and gives logits (N, K), in eval mode, float32.
 
     name: of a network of torchvision, such as "swin3d_t"; OWNER/NAME of one on huggingface.co, such
-        as "MCG-NJU/videomae-base-finetuned-kinetics"; or a folder that one was saved in.
-    pretrained: False leaves the weights of a network of torchvision random.
+        as "MCG-NJU/videomae-base-finetuned-kinetics"; a folder that one was saved in; or timm/NAME
+        of a 2D network, such as "timm/resnet18", which then sees a clip frame by frame, and names
+        what is in it by the classes of ImageNet.
+    pretrained: False leaves the weights of a network of torchvision or timm random.
 
     It carries `classes`; `preprocess`, frames (T, S, S, 3) uint8 to (1, 3, T, H, W), resized and
     never cropped; `frames` and `fps`, the clips it was trained on; and what `explain` takes where
@@ -84,13 +92,13 @@ def load(name: str | Path, pretrained: bool = True) -> nn.Module:
     name = str(name)
     if name in TORCHVISION:
         return _torchvision(name, pretrained)
+    if name.startswith("timm/") and not Path(name).is_dir():
+        return _timm(name.removeprefix("timm/"), pretrained)
     if Path(name).is_dir() or name.count("/") == 1:
         return _transformers(name)
     near = get_close_matches(name, TORCHVISION, n=3, cutoff=0.4) or TORCHVISION
-    others = f"of torchvision ({', '.join(near)})"
-    raise ValueError(
-        f"no network {name!r}: name a folder, OWNER/NAME on huggingface.co, or {others}"
-    )
+    others = f"timm/NAME, or one of torchvision ({', '.join(near)})"
+    raise ValueError(f"no network {name!r}: name a folder, OWNER/NAME on huggingface.co, {others}")
 
 
 def _torchvision(name: str, pretrained: bool) -> nn.Module:
@@ -106,6 +114,52 @@ def _torchvision(name: str, pretrained: bool) -> nn.Module:
     reshapes = {"mvit": Tokens(MVIT_GRID, skip=1), "swin": channels_first}
     network.reshape = reshapes.get(name[:4])
     return network.eval()
+
+
+def _timm(name: str, pretrained: bool) -> nn.Module:
+    import timm
+    from huggingface_hub import constants
+    from timm.data import ImageNetInfo, infer_imagenet_subset, resolve_model_data_config
+
+    try:
+        with _one_try():
+            net2d = timm.create_model(name, pretrained=pretrained).eval()
+        trained, subset = resolve_model_data_config(net2d), infer_imagenet_subset(net2d)
+        if subset is None:
+            raise ValueError(f"its {net2d.num_classes} classes are none of ImageNet's")
+        network = inflate(net2d, kernel=3, init="centre")
+    except OSError as error:
+        file = str(timm.get_pretrained_cfg(name).hf_hub_id).replace("/", "--")
+        put = f"fetch it where there is internet, and copy {constants.HF_HUB_CACHE}/models--{file}"
+        reason = textwrap.shorten(str(error), 160)
+        raise RuntimeError(f"timm/{name} cannot be fetched ({reason}): {put}") from error
+    except (ValueError, TypeError, RuntimeError) as error:
+        remedy = "choose a 2D CNN of timm.list_models(), such as timm/resnet18"
+        raise ValueError(f"timm/{name} cannot be loaded ({error}): {remedy}") from error
+    network.classes = ImageNetInfo(subset).label_descriptions()
+    size, mean, std = (trained[name] for name in ("input_size", "mean", "std"))
+    network.preprocess = Preprocess(_side(size[1:]), tuple(mean), tuple(std))
+    network.frames, network.fps, network.reshape = 16, 4.0, None  # it takes any clip
+    network.default_layer, network.default_method = None, "cam"
+    return network
+
+
+@contextmanager
+def _one_try() -> Iterator[None]:
+    """Where huggingface.co has no address, what was fetched before is looked for, and nothing else:
+    its library would ask again for half a minute."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    try:
+        if not getproxies():
+            socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 class Transformer(nn.Module):
@@ -158,23 +212,24 @@ def _transformers(name: str) -> nn.Module:
         from transformers import AutoConfig, AutoModelForVideoClassification, AutoVideoProcessor
     except ImportError as error:
         raise ImportError(f"{name} needs transformers: pip install '.[hub]'") from error
+    local, safe = Path(name).is_dir(), dict(trust_remote_code=False)
     try:
-        safe = dict(trust_remote_code=False)
-        kind = AutoConfig.from_pretrained(name, **safe)
-        if kind.model_type not in TRANSFORMERS:
-            raise ValueError(f"{kind.model_type!r} is none of {', '.join(TRANSFORMERS)}")
-        if getattr(kind, "attention_type", "") == "space_only":
-            raise ValueError("space_only: it gives logits for each frame, not for the clip")
-        processor = AutoVideoProcessor.from_pretrained(name, **safe)
-        model, found = AutoModelForVideoClassification.from_pretrained(
-            name, dtype=torch.float32, weights_only=True, output_loading_info=True, **safe
-        )
+        with nullcontext() if local else _one_try():
+            kind = AutoConfig.from_pretrained(name, **safe)
+            if kind.model_type not in TRANSFORMERS:
+                raise ValueError(f"{kind.model_type!r} is none of {', '.join(TRANSFORMERS)}")
+            if getattr(kind, "attention_type", "") == "space_only":
+                raise ValueError("space_only: it gives logits for each frame, not for the clip")
+            processor = AutoVideoProcessor.from_pretrained(name, **safe)
+            model, found = AutoModelForVideoClassification.from_pretrained(
+                name, dtype=torch.float32, weights_only=True, output_loading_info=True, **safe
+            )
         if missing := sorted(found["missing_keys"]):
             raise ValueError(f"it has no {missing[0]}: not a network that was trained to classify")
         network = Transformer(model)
     except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
         reason = textwrap.shorten(str(error), 160)
-        if Path(name).is_dir() or not isinstance(error, OSError):
+        if local or not isinstance(error, OSError):
             raise ValueError(f"{name} cannot be loaded ({reason}): {NEEDED}") from error
         raise RuntimeError(f"{name} cannot be fetched ({reason}): {ELSEWHERE}") from error
     network.preprocess = _preprocess(network.size, processor)
