@@ -119,6 +119,18 @@ def test_what_holds_for_the_network_is_no_fault_of_a_clip(folder, tmp_path, caps
     assert 'method="gradcam"' in capsys.readouterr().err and not (out / "clips.csv").exists()
 
 
+def test_a_clip_that_the_network_cannot_take_is_a_row(folder, tmp_path, small, capsys):
+    preprocess = small.preprocess
+
+    def dark_is_nothing(frames):
+        return preprocess(frames) / (frames.max() > 80)
+
+    small.preprocess = dark_is_nothing  # the frames of `jpegs` go up to 63
+    assert main([str(folder), "--out", str(tmp_path / "out")]) == 1
+    assert re.search(r"not explained: .*more/jpegs: .* not finite", capsys.readouterr().err)
+    assert [row["clip"] for row in rows(tmp_path / "out") if row["error"]] == ["more/jpegs"]
+
+
 def test_done_clips_are_kept_and_changed_ones_are_not(folder, tmp_path, small):
     out, arguments = tmp_path / "out", [str(folder), "--out", str(tmp_path / "out")]
     assert main(arguments) == 0

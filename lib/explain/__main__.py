@@ -78,7 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command goes on with a folder", file=sys.stderr)
+        print(
+            "stopped; of a folder, what is done is kept: the same command goes on", file=sys.stderr
+        )
         return 130
 
 

@@ -87,7 +87,8 @@ def explain_folder(
         except (VideoError, ExplainError) as error:
             if isinstance(error, ExplainError) and not ranking:
                 raise  # it is the network or the layer, not this clip
-            faults[name] = str(error).encode("utf-8", "replace").decode()
+            fault = str(error) if isinstance(error, VideoError) else f"{path}: {error}"
+            faults[name] = fault.encode("utf-8", "replace").decode()
         else:
             ranking.append((top[0][1] - sum(p for _, p in top[1:2]), name, saved, top))
     ranking.sort()
