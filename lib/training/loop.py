@@ -43,8 +43,9 @@ def train(
 ) -> list[dict]:
     """Train in place; returns one record per epoch: epoch, loss, top1, val_top1, seconds.
 
-    A dataset with a method `epoch(number)` is asked for that epoch's clips. Where only the upper
-    stages are trained, any other is passed through `remember` first. In the `folder` a run that was
+    A dataset with a method `epoch(number)` is asked for new clips every `settings.passes` epochs.
+    Where only the upper stages are trained, clips are passed through `remember` first, unless they
+    are seen once. In the `folder` a run that was
     stopped goes on, if network, clips, settings and `options` (what else its result depends on) are
     the same. It writes a checkpoint and a line of its log every `checkpoint_every` updates, and
     calls `on_update(update, epoch)` after each, both counted from 1 over the whole run.
@@ -64,7 +65,7 @@ def train(
     identity |= facts("training", training) | facts("validation", validation)
 
     frozen, trained = batches.halves(network, settings)
-    frozen.requires_grad_(False)
+    hardware.channels_last(frozen).requires_grad_(False)
     model = prepare(trained, settings)
     length = ceil(len(training) / settings.batch)  # updates of an epoch
     optimizer, scheduler = optimize(model, settings, settings.epochs * length)
@@ -73,13 +74,16 @@ def train(
     epochs, done, seen = journal.resume()  # whole ones, updates of the next, sums over its clips
     if epochs == settings.epochs and rank == 0:
         tqdm.write(f"{folder}: all {epochs} epochs are done, nothing is left to do")
+    renewed = hasattr(training, "epoch")
+    kept = not settings.whole and (settings.passes > 1 or not renewed)
     if epochs < settings.epochs and not settings.whole:
-        training = training if hasattr(training, "epoch") else remember(network, training, settings)
         validation = remember(network, validation, settings)
 
-    opposites = batches.opposite(network.classes).to(device)
+    opposites, shown = batches.opposite(network.classes).to(device), None
     for epoch in range(epochs, settings.epochs):
-        shown = training.epoch(epoch) if hasattr(training, "epoch") else training
+        if shown is None or renewed and epoch % settings.passes == 0:
+            shown = training.epoch(epoch // settings.passes) if renewed else training
+            shown = remember(network, shown, settings) if kept else shown
         plan = batches.updates(len(training), settings, epoch)[done:]
         mine = [[clips[i] for i in part] for clips in plan for part in parts(len(clips), settings)]
         stream = batches.stream(network, frozen, shown, mine, settings.workers)

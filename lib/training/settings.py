@@ -8,6 +8,7 @@ class Settings:
     """How to train; ValueError for a value that makes no sense, naming it."""
 
     epochs: int = 5
+    passes: int = 1  # epochs over the same clips before new ones are drawn
     batch: int = 16  # clips of one update, over all processes
     accumulate: int = 1  # parts in which these go through the network, to save memory
     lr: float = 1e-3  # the highest rate: it rises during the warm-up, then falls as a cosine
@@ -28,7 +29,7 @@ class Settings:
 
     def __post_init__(self):
         rules = {
-            "at least 1": (lambda value: value >= 1, ("epochs", "batch", "accumulate")),
+            "at least 1": (lambda value: value >= 1, ("epochs", "passes", "batch", "accumulate")),
             "at least 0": (lambda value: value >= 0, ("weight_decay", "workers", "seed")),
             "from 0 to 1": (lambda value: 0 <= value <= 1, ("warmup", "label_smoothing")),
             "more than 0, and finite": (lambda value: 0 < value < float("inf"), ("lr",)),
@@ -48,6 +49,7 @@ class Settings:
 
 RECIPES = {
     "default": Settings(epochs=12),
+    "attention": Settings(epochs=48, passes=6, lr=2e-3),
     "paper": Settings(
         epochs=30,
         batch=64,
