@@ -258,6 +258,10 @@ def load(path: Path | str = WEIGHTS, output_stride: int | None = None) -> nn.Mod
             remedy = "load it with output_stride=16 or 32, as it was trained, and save it again"
             raise ValueError("it does not say its output stride")
         network = build(profile, classes, output_stride or about["output_stride"], imagenet=False)
+        for name, x in network.state_dict().items():  # older files have them 2D, frame by frame
+            stem, _, kind = name.rpartition(".")
+            if (older := f"{stem}.module.{kind}") in state:
+                state[name] = state.pop(older).reshape(x.shape)
         network.load_state_dict(state)
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200)
