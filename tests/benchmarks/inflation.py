@@ -27,7 +27,7 @@ from lib.model.inflate import inflate  # noqa: E402
 TORCHVISION = """alexnet convnext_tiny densenet121 efficientnet_b0 efficientnet_v2_s googlenet
 inception_v3 mnasnet0_5 mobilenet_v2 mobilenet_v3_small regnet_y_400mf resnet18 resnext50_32x4d
 shufflenet_v2_x0_5 squeezenet1_0 vgg11_bn wide_resnet50_2"""
-TIMM = """bat_resnext26ts convmixer_768_32 convnext_atto cspdarknet53 dla34 dpn48b eca_nfnet_l0
+TIMM = """gcresnext26ts convmixer_768_32 convnext_atto cspdarknet53 dla34 dpn48b eca_nfnet_l0
 ecaresnet26t edgenext_xx_small efficientnet_b0 ese_vovnet19b_slim_dw fasternet_t0 fbnetc_100
 gernet_s ghostnet_050 hardcorenas_a hgnetv2_b0 hrnet_w18_small inception_next_atto
 inception_resnet_v2 inception_v4 lcnet_035 legacy_seresnet18 legacy_xception mambaout_femto mixnet_s
