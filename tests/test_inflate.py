@@ -8,10 +8,13 @@ import torch
 import torchvision
 from PIL import Image
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from lib.model import networks
-from lib.model.inflate import Framewise, inflate, inflate_weight, macs, parameters
+from lib.model.framewise import Framewise
+from lib.model.inflate import inflate, macs, parameters
+from lib.model.kernels import inflate_weight
 
 
 @pytest.fixture(scope="module")
@@ -146,8 +149,10 @@ def test_says_what_is_wrong(arguments, said):
 
 
 def test_names_what_has_no_3d_form():
-    with pytest.raises(TypeError, match=r"0 \(LayerNorm\)"):
-        inflate(nn.Sequential(nn.LayerNorm(4), nn.Conv2d(1, 1, 1)))
+    """Where channels come last, no layer of the 3D network could be read."""
+    for norm in nn.LayerNorm(4), nn.RMSNorm(4):
+        with pytest.raises(TypeError, match=rf"0 \({type(norm).__name__}\)"):
+            inflate(nn.Sequential(norm, nn.Conv2d(1, 1, 1)))
 
 
 def test_a_rule_that_chooses_nothing_is_no_inflation():
@@ -208,7 +213,7 @@ class Named(nn.Conv2d):
 
 class Power(nn.AdaptiveAvgPool2d):
     def forward(self, x):
-        return super().forward(x**3) ** (1 / 3)
+        return super().forward(x.abs() ** 3) ** (1 / 3)
 
 
 class Scaled(nn.ReLU):
@@ -239,8 +244,6 @@ def patched(conv: nn.Conv2d) -> nn.Conv2d:
         (patched(nn.Conv2d(3, 3, 1)), "Conv2d"),
         (nn.Conv2d(3, 3, 3, padding=1, padding_mode="circular"), "Conv2d"),
         (nn.Conv2d(3, 3, 3, padding="same"), "Conv2d"),
-        (Power(1), "Power"),
-        (Scaled(), "Scaled"),
     ],
     ids=str,
 )
@@ -248,6 +251,133 @@ def test_what_a_layer_does_beside_its_kind_is_not_dropped_but_refused_by_name(la
     net2d = nn.Sequential(nn.Conv2d(3, 3, 1), layer)
     with pytest.raises(TypeError, match=rf"1 \({name}\)"):
         inflate(net2d)
+
+
+class Gated(nn.Module):
+    """Squeeze and excite, its mean in code or in a layer."""
+
+    def __init__(self, pool: nn.Module | None = None):
+        super().__init__()
+        self.pool, self.fc, self.gate = pool, nn.Conv2d(3, 3, 1), nn.Sigmoid()
+
+    def forward(self, x):
+        means = self.pool(x) if self.pool else x.mean((2, 3), keepdim=True)
+        return x * self.gate(self.fc(means))
+
+
+class Weighted(nn.Module):
+    """A factor (C, 1, 1) for each channel, as in ConvNeXt."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.scale = nn.Conv2d(3, 3, 1), nn.Parameter(torch.rand(3, 1, 1))
+
+    def forward(self, x):
+        return self.conv(x) * self.scale
+
+
+class Joined(nn.Module):
+    """Several tensors go from layer to layer, as in DenseNet and in dual path networks."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(6, 3, 1)
+
+    def forward(self, x):
+        both = [x, F.max_pool2d(F.relu(self.conv1(x), inplace=True), 3, 1, 1)]
+        return self.conv2(torch.cat(both, 1))
+
+
+class Turned(nn.Module):
+    """Channels last inside, channels first outside."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.LayerNorm(3)
+
+    def forward(self, x):
+        return self.norm(self.conv(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+INSIDE = [
+    *(Gated(), Gated(nn.AdaptiveAvgPool2d(1)), Weighted(), Joined(), Turned(), Power(1), Scaled()),
+    *(nn.GELU(), nn.LeakyReLU(), nn.Hardswish(), nn.Dropout2d(), nn.Sequential(), nn.PReLU()),
+    *(nn.GroupNorm(1, 3), nn.AdaptiveAvgPool2d(4), nn.MaxPool2d(2), nn.InstanceNorm2d(3)),
+]
+
+
+@pytest.mark.parametrize("where", ["all", "none"])
+@pytest.mark.parametrize("layer", INSIDE, ids=str)
+def test_by_the_centre_start_every_frame_of_a_moving_clip_is_seen_alone(layer, where):
+    """Three frames, as many as channels: what is meant for these would fit the frames."""
+    torch.manual_seed(0)
+    net2d = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), layer).eval()
+    clip = torch.rand(2, 3, 3, 8, 8)  # (N, C, T, H, W)
+    with torch.inference_mode():
+        wanted = torch.stack([net2d(frame) for frame in clip.unbind(2)], 2)
+        torch.testing.assert_close(inflate(net2d, where=where)(clip), wanted)
+
+
+class Head(nn.Module):
+    """Frames meet in code, not in a layer."""
+
+    def __init__(self, end: str):
+        super().__init__()
+        self.conv, self.fc, self.end = nn.Conv2d(3, 3, 1), nn.Linear(3, 4), end
+
+    def forward(self, x):
+        x = self.conv(x)
+        if self.end == "flat":
+            return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
+        return self.fc(x.mean([2, 3]))
+
+
+HEADS = {
+    "mean": lambda: Head("mean"),
+    "flat": lambda: Head("flat"),
+    "convolution": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 4, 1), nn.Flatten()),
+    "fixed": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 4)),
+}
+
+
+@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
+def test_where_there_is_no_global_pool_to_see_the_frames_logits_are_averaged(head):
+    torch.manual_seed(0)
+    net2d = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), head()).eval()
+    clip = torch.rand(2, 3, 5, 8, 8)  # (N, C, T, H, W)
+    with torch.inference_mode():
+        wanted = torch.stack([net2d(frame) for frame in clip.unbind(2)]).mean(0)
+        torch.testing.assert_close(inflate(net2d)(clip), wanted)
+
+
+def test_a_convolution_after_the_global_pool_stays_2d():
+    """By the mean start it would give a third: it sees a single step."""
+    net2d = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 4, 1), nn.Flatten())
+    net2d = nn.Sequential(nn.Conv2d(3, 3, 1), net2d)
+    grown = inflate(net2d, init="mean")
+    assert [type(m).__name__ for m in grown.modules() if hasattr(m, "weight")] == [
+        "Conv3d",
+        "Conv2d",
+    ]
+
+
+def test_tied_and_frozen_weights_stay_so():
+    net2d = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1))
+    net2d[2].weight = net2d[0].weight
+    net2d[3].requires_grad_(False)
+    grown = inflate(net2d)
+    assert grown[0].weight is grown[2].weight and grown[0].bias is not grown[2].bias
+    assert [grown[i].weight.requires_grad for i in (0, 3)] == [True, False]
+    assert [grown[i].bias.requires_grad for i in (0, 3)] == [True, False]
+    with pytest.raises(TypeError, match=r"2 \(Conv2d\)"):
+        inflate(net2d, where=lambda name, conv: name == "0")  # they cannot both keep it
+
+
+def test_a_layer_that_stands_in_two_places():
+    conv = nn.Conv2d(3, 3, 1)
+    grown = inflate(nn.Sequential(conv, nn.ReLU(), conv))
+    assert grown[0].weight is grown[2].weight
+    torch.testing.assert_close(*still(nn.Sequential(conv, nn.ReLU(), conv)))
 
 
 @pytest.mark.parametrize("layer", [Doubled(3, 4, 3, padding=1), timm.layers.StdConv2d(3, 4, 3)])

@@ -1,5 +1,7 @@
 """Formulas against numbers worked out by hand, and the video networks that people have."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -144,3 +146,90 @@ def test_torchvision_swin_through_its_tokens(noise):
     assert closed.maps.shape == (5, 8, 2, 2) and adds_up(closed)
     last = explain(network, noise, 1, method="gradcam", **tokens)
     np.testing.assert_allclose(last.maps[0], closed.map(1), atol=1e-5)
+
+
+class InPlace(nn.Module):
+    """Its ReLU is code, in place, after a norm; a layer follows it, or none."""
+
+    def __init__(self, dropout: bool):
+        super().__init__()
+        self.conv, self.norm, self.fc = nn.Conv3d(3, 4, 3), nn.BatchNorm3d(4), nn.Linear(4, 2)
+        self.drop = nn.Dropout() if dropout else None
+
+    def forward(self, x):
+        x = self.norm(self.conv(x))
+        nn.functional.relu(x, inplace=True)
+        x = self.drop(x) if self.drop else x
+        return self.fc(x.mean((2, 3, 4)))
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+def test_code_that_changes_a_layers_output_in_place_counts_as_the_layers(dropout):
+    """Under average pooling and a linear head, Grad-CAM is the closed form, by whatever name."""
+    torch.manual_seed(0)
+    network, inputs = InPlace(dropout).eval(), torch.randn(1, 3, 4, 6, 6)
+    for layer in ("norm", None) if not dropout else ("norm",):
+        closed, seen = class_maps(network, inputs, [0, 1], layer)
+        by_gradient, _ = class_maps(network, inputs, [0, 1], layer, "gradcam")
+        assert seen.layer == "norm" and (seen.activations >= 0).all()
+        torch.testing.assert_close(by_gradient, closed)
+
+
+class Wide(nn.Module):
+    """Convolutions whose cells are as many as a norm elsewhere has channels."""
+
+    def __init__(self, norm: nn.Module):
+        super().__init__()
+        self.conv, self.norm, self.fc = nn.Conv3d(3, 4, 1), norm, nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = self.conv(x)
+        last = self.norm(x.movedim(1, -1))  # (N, T, h, w, C)
+        return self.fc(last.mean((1, 2, 3)))
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm(4), nn.RMSNorm(4)], ids=str)
+def test_which_axis_has_the_channels_is_told_by_the_layer_that_ran(norm):
+    network, inputs = Wide(norm), torch.randn(1, 3, 2, 4, 4)
+    assert seen_by(network, inputs, "conv").activations.shape == (1, 4, 2, 4, 4)
+    with pytest.raises(ExplainError, match="channels last"):
+        seen_by(network, inputs, "norm")
+
+
+class Pair(nn.Module):
+    def forward(self, x):
+        return x, x.mean()
+
+
+class Otherwise(Wide):
+    """What `explain` meets in other people's networks."""
+
+    preprocess = staticmethod(lambda frames: torch.zeros(1, 3, 2, 4, 4))
+
+    def __init__(self, out: Callable = lambda logits: logits):
+        super().__init__(nn.Identity())
+        self.pair, self.out = Pair(), out
+
+    def forward(self, x):
+        return self.out(super().forward(self.pair(x)[0]))
+
+
+def made_in_inference_mode() -> nn.Module:
+    with torch.inference_mode():
+        return Otherwise()
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "said"),
+    [
+        (Otherwise(lambda logits: {"logits": logits}), dict(method="occlusion"), "dict.*module"),
+        (Otherwise().to("meta"), dict(method="cam"), "conv.weight is on the meta device"),
+        (made_in_inference_mode(), dict(method="cam"), "conv.weight was made under.*deepcopy"),
+        (Otherwise(), dict(layer="pair"), "'pair' gives tuple"),
+        (Otherwise(), dict(layer="pair", reshape=lambda x: x[0], method="gradcam"), "one tensor"),
+    ],
+    ids=["dict", "meta", "inference", "tuple", "tuple-gradient"],
+)
+def test_what_cannot_be_explained_is_said_with_the_remedy(network, options, said):
+    with pytest.raises(ExplainError, match=said):
+        explain(network, np.zeros((2, 4, 4, 3), np.uint8), **options)

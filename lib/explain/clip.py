@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -249,6 +250,14 @@ def network_inputs(network: nn.Module, frames: np.ndarray, preprocess=None) -> T
     inputs = inputs.unsqueeze(0) if inputs.ndim == 4 else inputs
     if inputs.ndim != 5 or len(inputs) != 1:
         raise ExplainError(f"preprocess gives {tuple(inputs.shape)}; (1, 3, T, H, W) is needed")
+    for name, x in chain(network.named_parameters(), network.named_buffers()):
+        if x.is_meta:
+            raise ExplainError(f"{name} is on the meta device, without numbers: load weights first")
+        if x.is_inference():
+            raise ExplainError(
+                f"{name} was made under torch.inference_mode, and gradients refuse it: make the "
+                "network outside, or explain copy.deepcopy(network)"
+            )
     parameter = next((p for p in network.parameters() if p.is_floating_point()), inputs)
     return inputs.to(parameter.device, parameter.dtype)
 

@@ -13,20 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from lib.explain.explanation import ExplainError, nearest
+from lib.explain.volumes import CHANNELS_LAST, TOKENS, Reader, Reshape, shape_of
 from lib.model.inflate import Framewise
 from lib.model.networks import evaluation_mode
 
 UNRELATED = "no gradient at layer {!r}: no logit depends on it, or use_reentrant=True hides it"
 NOTHING = "the map at layer {!r} is zero everywhere: no logit depends on it; choose an earlier one"
-CHANNELS_LAST = (
-    ", channels last, it seems: name a layer and pass reshape=lambda x: x.movedim(-1, 1)"
-)
-TOKENS = (
-    ", tokens, it seems: name a layer and pass a reshape= that leaves out a class token and makes "
-    "(N, C, T, h, w) of the others"
-)
-FOLDED = ", not one row a clip: heads or frames are folded into its first dimension"
-Reshape = Callable[[Tensor], Tensor]
 OneByOne = Callable[[Sequence], Iterable]  # such as tqdm
 
 
@@ -56,7 +48,7 @@ def watching(
     (torch.utils.checkpoint) runs again then, and needs its hooks and evaluation mode. Both end with
     the block, whatever happens.
     """
-    modules, volume_of = dict(network.named_modules()), _reader(network, inputs, reshape)
+    modules, volume_of = dict(network.named_modules()), Reader(network, inputs, reshape)
     if layer is not None and layer not in {*modules} - {""}:
         raise ExplainError(f"no layer {layer!r}{nearest(layer, modules)}")
     if layer is not None and isinstance(modules[layer], nn.Linear) and reshape is None:
@@ -67,26 +59,51 @@ def watching(
     def remember(name: str, output) -> Tensor | None:
         volume, refused = volume_of(output)
         if refused and (layer is not None or refused in (CHANNELS_LAST, TOKENS)):
-            raise ExplainError(f"layer {name!r} gives {_shape(output)}{refused}")
+            raise ExplainError(f"layer {name!r} gives {shape_of(output)}{refused}")
         if refused:
             return None
         found.update(layer=name, activations=volume if layer is None else volume.clone())
         if not gradient:
+            found["passed"] = None if layer is None else output
             return None
+        if not isinstance(output, Tensor):
+            said = "a gradient needs one tensor, so name a layer that gives it"
+            raise ExplainError(f"layer {name!r} gives {shape_of(output)}: {said}")
         leaf = output.detach()
         leaf = leaf if leaf.dtype in (torch.float32, torch.float64) else leaf.float()
         found.update(leaf=leaf.requires_grad_(), activations=volume_of(leaf.detach())[0])
-        return leaf.to(output.dtype).clone()  # a copy: an in-place ReLU may follow
+        found["passed"] = leaf.to(output.dtype).clone()  # a copy: an in-place ReLU may follow
+        return found["passed"]
+
+    def settle(_module=None, given: tuple | None = None) -> None:
+        """What code makes of it in place, as F.relu can, before another layer sees it, counts."""
+        passed = found.get("passed")
+        if passed is None or not (given is None or any(x is passed for x in given)):
+            return
+        found["passed"], now = None, passed.detach() if gradient else passed
+        volume = now if reshape is None else reshape(now)
+        if torch.equal(volume, found["activations"].to(volume.dtype)):
+            return
+        found["activations"] = volume.clone()
+        if gradient and passed.requires_grad:
+            leaf = found["leaf"] = now.to(found["leaf"].dtype, copy=True).requires_grad_()
+            found["activations"] = volume.to(leaf.dtype, copy=True)
+            passed.register_hook(lambda g: setattr(leaf, "grad", g.to(leaf.dtype)))
 
     with evaluation_mode(network) as handles:
+        handles += volume_of.hooks()
         for name, module in modules.items():
             linear = isinstance(module, nn.Linear)
             if linear:
                 handles.append(_after(module, lambda _, module=module: found.update(head=module)))
+            if layer or gradient:
+                handles.append(module.register_forward_pre_hook(settle))
             if name == layer or not (layer or linear or name.startswith(not_alone)):
                 handles.append(_after(module, partial(remember, name)))
         with torch.inference_mode(not gradient), torch.set_grad_enabled(gradient):
             logits = network(inputs.clone() if inputs.is_inference() else inputs.detach())
+        settle()
+        found.pop("passed", None)
         check_logits(network, inputs, logits)
         if "activations" not in found:
             where = "no layer ran that" if layer is None else f"layer {layer!r} did not run; none"
@@ -97,7 +114,8 @@ def watching(
 def check_logits(network: nn.Module, inputs: Tensor, logits: object) -> None:
     """Raises ExplainError for what is not finite logits (N, K), and says where that begins."""
     if not isinstance(logits, Tensor) or logits.ndim != 2:
-        raise ExplainError(f"the network gives {_shape(logits)}; logits (N, K) are needed")
+        given = f"the network gives {shape_of(logits)}; logits (N, K) are needed"
+        raise ExplainError(f"{given}: put it in a module whose forward returns them")
     if logits.isfinite().all():
         return
     wrong = [] if inputs.isfinite().all() else ["the input, which preprocess gives"]
@@ -121,12 +139,12 @@ def layers_and_logits(
     inside it gave, the outer is named. The others, by name, are put in `refused`, with the reason.
     """
     sizes: dict[str, tuple[int, int, int]] = {}
-    volume_of, before = _reader(network, inputs, reshape), ["", None]  # name and output of a layer
+    volume_of, before = Reader(network, inputs, reshape), ["", None]  # name and output of a layer
 
     def measure(name: str, output) -> None:
         volume, why = volume_of(output)
         if why:
-            (refused if refused is not None else {})[name] = f"gives {_shape(output)}{why}"
+            (refused if refused is not None else {})[name] = f"gives {shape_of(output)}{why}"
             return
         if before[1] is output and before[0].startswith(f"{name}."):
             del sizes[before[0]]
@@ -135,6 +153,7 @@ def layers_and_logits(
         before[:] = name, output
 
     with evaluation_mode(network) as handles, torch.inference_mode():
+        handles += volume_of.hooks()
         for name, module in network.named_modules():
             if name and not isinstance(module, nn.Linear | nn.Identity):
                 handles.append(_after(module, partial(measure, name)))
@@ -265,35 +284,6 @@ def weighted_sum(activations: Tensor, weights: Tensor) -> Tensor:
     return torch.einsum("nct,ncthw->nthw", weights, activations)
 
 
-def _reader(network: nn.Module, inputs: Tensor, reshape: Reshape | None) -> Callable:
-    """A function from what a layer gives to (N, C, T, h, w), and to what is wrong with it or ""."""
-    token_sizes = {m.normalized_shape for m in network.modules() if isinstance(m, nn.LayerNorm)}
-
-    def read(output) -> tuple[Tensor | None, str]:
-        if reshape is not None:
-            try:
-                output = reshape(output)
-            except (RuntimeError, IndexError, AttributeError) as error:
-                return None, f", which reshape refuses: {error}"
-        is_tensor = isinstance(output, Tensor)
-        if reshape is None and is_tensor and output.ndim == 3 and output.shape[2:] in token_sizes:
-            if output.shape[1] > inputs.shape[2] + 1:  # more than one for each frame
-                return None, TOKENS
-        if not is_tensor or output.ndim != 5 or output.shape[3:].numel() < 2:
-            return None, "; choose one that gives (N, C, T, h, w) with more than one cell"
-        if reshape is None and output.shape[-1:] in token_sizes:
-            return None, CHANNELS_LAST
-        if len(output) != len(inputs):
-            return None, FOLDED
-        return output, ""
-
-    return read
-
-
 def _after(module: nn.Module, look: Callable):
     """Have `look` shown the module's output after it has run; what it returns takes its place."""
     return module.register_forward_hook(lambda _module, _arguments, output: look(output))
-
-
-def _shape(output) -> str:
-    return str(tuple(output.shape)) if isinstance(output, Tensor) else type(output).__name__

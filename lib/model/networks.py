@@ -21,8 +21,9 @@ from safetensors.torch import save as as_bytes
 from torch import Tensor, nn
 
 from lib.files import write_whole
+from lib.model.framewise import Attend, Framewise
 from lib.model.hardware import channels_last, device_of
-from lib.model.inflate import Framewise, inflate
+from lib.model.inflate import inflate
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "default.safetensors"
 
@@ -83,23 +84,6 @@ def efficientnet_lite0(output_stride: int = 32, imagenet: bool = True) -> nn.Mod
         saved = torch.load(path, map_location="cpu", weights_only=True)
         network.load_state_dict(dict(zip(network.state_dict(), saved.values(), strict=True)))
     return network.eval()
-
-
-class Attend(nn.Module):
-    """Weighs the places of (N, C, ...) by a score made of their channels: the softmax over all
-    places, times their number. With a mean over the places after it, this is attention pooling
-    (Ilse et al. 2018, arXiv 1802.04712), whose weights the activations carry with them: so class
-    activation maps still sum to the logit, and lie where the network attends."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.score = nn.Linear(channels, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        places = tuple(range(2, x.ndim))
-        scores = self.score(x.movedim(1, -1)).float().movedim(-1, 1)  # (N, 1, ...)
-        weights = (scores - scores.amax(places, keepdim=True)).exp()
-        return x * (weights / weights.mean(places, keepdim=True)).to(x.dtype)
 
 
 def attention_lite0(output_stride: int = 32, imagenet: bool = True) -> nn.Module:

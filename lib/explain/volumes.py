@@ -1,0 +1,72 @@
+"""What a layer gives, read as a volume (N, C, T, h, w), and what is wrong with it."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+CHANNELS_LAST = (
+    ", channels last, it seems: name a layer and pass reshape=lambda x: x.movedim(-1, 1)"
+)
+TOKENS = (
+    ", tokens, it seems: name a layer and pass a reshape= that leaves out a class token and makes "
+    "(N, C, T, h, w) of the others"
+)
+FOLDED = ", not one row a clip: heads or frames are folded into its first dimension"
+Reshape = Callable[[Tensor], Tensor]
+
+
+class Reader:
+    """A function from what a layer gives to (N, C, T, h, w), and to what is wrong with it or "".
+
+    Where the channels of a volume lie is told by the layer with weights that ran last, if its
+    `hooks` are on the network.
+    """
+
+    def __init__(self, network: nn.Module, inputs: Tensor, reshape: Reshape | None):
+        self.network, self.inputs, self.reshape = network, inputs, reshape
+        norms = (
+            m for m in network.modules() if type(m).__name__.endswith(("LayerNorm", "RMSNorm"))
+        )
+        known = (getattr(m, "normalized_shape", getattr(m, "weight", None)) for m in norms)
+        self.widths = {tuple(getattr(x, "shape", x)) for x in known if x is not None}
+        self.channels: int | None = None  # of the last convolution; None after another layer
+
+    def hooks(self) -> list:
+        """Handles of hooks that note which layers ran."""
+
+        def note(module: nn.Module, _arguments, output) -> None:
+            if isinstance(output, Tensor) and output.ndim == 5:
+                self.channels = (
+                    output.shape[1] if isinstance(module, _ConvNd | _BatchNorm) else None
+                )
+
+        telling = _ConvNd | _BatchNorm | nn.LayerNorm | nn.RMSNorm | nn.Linear
+        modules = (m for m in self.network.modules() if isinstance(m, telling))
+        return [module.register_forward_hook(note) for module in modules]
+
+    def __call__(self, output) -> tuple[Tensor | None, str]:
+        reshape, inputs = self.reshape, self.inputs
+        if reshape is not None:
+            try:
+                output = reshape(output)
+            except (RuntimeError, IndexError, AttributeError) as error:
+                return None, f", which reshape refuses: {error}"
+        is_tensor = isinstance(output, Tensor)
+        if reshape is None and is_tensor and output.ndim == 3 and output.shape[2:] in self.widths:
+            if output.shape[1] > inputs.shape[2] + 1:  # more than one for each frame
+                return None, TOKENS
+        if not is_tensor or output.ndim != 5 or output.shape[3:].numel() < 2:
+            return None, "; choose one that gives (N, C, T, h, w) with more than one cell"
+        last = output.shape[-1:] in self.widths and output.shape[1] != self.channels
+        if reshape is None and last:
+            return None, CHANNELS_LAST
+        if len(output) != len(inputs):
+            return None, FOLDED
+        return output, ""
+
+
+def shape_of(output) -> str:
+    """For an error: a tensor's shape, or the class of what is none."""
+    return str(tuple(output.shape)) if isinstance(output, Tensor) else type(output).__name__
