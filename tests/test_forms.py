@@ -9,7 +9,7 @@ from small import same, state
 from torch import nn
 
 from lib.explain.clip import explain
-from lib.model.inflate import Framewise
+from lib.model.framewise import Framewise
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from lib.model import networks
-from lib.model.framewise import Framewise
+from lib.model.framewise import Attend, Framewise
 from lib.model.inflate import inflate, macs, parameters
 from lib.model.kernels import inflate_weight
 
@@ -33,6 +33,10 @@ def test_weights_by_hand():
     assert inflate_weight(w, 3, "mean").flatten().tolist() == [2, 2, 2]
     assert inflate_weight(w, 3, "centre").flatten().tolist() == [0, 6, 0]
     assert inflate_weight(w, 5, "centre").flatten().tolist() == [0, 0, 6, 0, 0]
+    w = torch.tensor([6.0, 1.0]).view(2, 1, 1, 1)
+    assert inflate_weight(w, 3, "difference").flatten(1).tolist() == [[-1, 6, 1], [-6, 1, 6]]
+    assert inflate_weight(w, 5, "difference").flatten(1).tolist()[0] == [0, -1, 6, 1, 0]
+    assert inflate_weight(w, 1, "difference").flatten().tolist() == [6, 1]
 
 
 def test_padding_ghosts_by_hand():
@@ -43,6 +47,40 @@ def test_padding_ghosts_by_hand():
     assert grown(still).flatten().tolist() == pytest.approx([4, 6, 6, 4])
     grown = inflate(nn.Sequential(conv), init="centre")
     assert grown(still).flatten().tolist() == [6, 6, 6, 6]
+
+
+@pytest.mark.parametrize("init", ["mean", "centre", "difference"])
+@torch.inference_mode()
+def test_with_repeated_frames_every_start_keeps_the_identity_to_the_ends(lite0, init):
+    still = frozen(skimage.data.coffee()[:, 100:500], 96, 4)
+    grown = inflate(lite0, init=init, where="late", padding="replicate")
+    wanted = lite0.forward_features(still[:, :, 0]).unsqueeze(2)
+    assert torch.allclose(
+        grown.forward_features(still), wanted.expand(-1, -1, 4, -1, -1), atol=1e-4
+    )
+
+
+def test_a_start_of_differences_sees_what_moves_by_hand():
+    conv = nn.Conv2d(1, 2, 1, bias=False)
+    conv.weight.data = torch.tensor([6.0, 1.0]).view(2, 1, 1, 1)
+    clip = torch.tensor([0.0, 0, 5, 5]).view(1, 1, 4, 1, 1)
+    grown = inflate(nn.Sequential(conv), init="difference", padding="replicate")
+    #   frames alone 0 0 30 30 and 0 0 5 5; the next less the last frame: 0 5 5 0
+    assert grown(clip).flatten(1).tolist() == [[0, 5, 35, 30, 0, 30, 35, 5]]
+
+
+def test_attention_by_hand():
+    """Scores log 1, log 3, log 3, log 3: shares of 1/10 and three times 3/10, times four."""
+    attend = Attend(1)
+    attend.score.weight.data.fill_(np.log(3))
+    x = torch.tensor([0.0, 1, 1, 1]).view(1, 1, 4, 1, 1)
+    assert attend(x).flatten().tolist() == pytest.approx([0, 1.2, 1.2, 1.2])
+    net2d = nn.Sequential(nn.Conv2d(1, 1, 1), Attend(1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    net2d[0].weight.data.fill_(1)
+    net2d[0].bias.data.zero_()
+    net2d[1].score.weight.data.fill_(np.log(3))
+    grown = inflate(net2d)  # the shares are of all frames of the clip, not of each
+    assert grown(x).item() == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize("where", ["all", "spatial", "first", "late"])
@@ -139,7 +177,7 @@ def test_batch_norm_learns_from_every_frame():
     [
         (dict(kernel=2), "odd"),
         (dict(kernel=0), "odd"),
-        (dict(init="zero"), "'mean' or 'centre'"),
+        (dict(init="zero"), "'mean', 'centre' or 'difference'"),
         (dict(where="middle"), "'spatial'"),
     ],
 )

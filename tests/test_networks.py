@@ -122,6 +122,16 @@ def test_a_file_that_does_not_say_its_output_stride_is_refused(small, tmp_path):
     assert networks.load(path, output_stride=32).output_stride == 32
 
 
+@torch.inference_mode()
+def test_a_clip_that_stands_still_is_the_same_at_every_step():
+    """With frames repeated beyond the ends, no map can gather in the first or the last of them."""
+    torch.manual_seed(0)
+    network = networks.build("attention", ["a", "b"], imagenet=False).eval()
+    frame = torch.rand(1, 3, 1, 64, 64)
+    steps = network.forward_features(frame.expand(1, 3, 8, 64, 64))  # (1, C, 8, 4, 4)
+    assert steps.amax() > 0.1 and (steps - steps[:, :, :1]).abs().max() < 1e-5 * steps.amax()
+
+
 def rewrite(path, drop=None, tensors=None, **about):
     """Another header, or other tensors, in a file of weights."""
     with safe_open(path, "pt") as file:

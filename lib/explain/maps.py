@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lib.explain.explanation import ExplainError, nearest
 from lib.explain.volumes import CHANNELS_LAST, TOKENS, Reader, Reshape, shape_of
-from lib.model.inflate import Framewise
+from lib.model.framewise import Framewise
 from lib.model.networks import evaluation_mode
 
 UNRELATED = "no gradient at layer {!r}: no logit depends on it, or use_reentrant=True hides it"

@@ -90,7 +90,7 @@ def inflate(
             "else and have no hooks, in networks whose channels come first; `where` can leave a "
             "convolution 2D"
         )
-    if where != "none" and not any(isinstance(module, nn.Conv3d) for module in net3d.modules()):
+    if where != "none" and not growth.chosen:
         raise ValueError(f"where={where!r} chooses no convolution of this network: say 'none'?")
     return net3d
 
