@@ -337,7 +337,28 @@ class Turned(nn.Module):
         return self.norm(self.conv(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
+class Aside(nn.Module):
+    """Hands a layer with code of its own a second argument, as DLA does."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = Block()
+
+    def forward(self, x):
+        return self.block(x, x.flip(3))
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x, shortcut=None):
+        return self.conv(x) + (x if shortcut is None else shortcut)
+
+
 INSIDE = [
+    Aside(),
     *(Gated(), Gated(nn.AdaptiveAvgPool2d(1)), Weighted(), Joined(), Turned(), Power(1), Scaled()),
     *(nn.GELU(), nn.LeakyReLU(), nn.Hardswish(), nn.Dropout2d(), nn.Sequential(), nn.PReLU()),
     *(nn.GroupNorm(1, 3), nn.AdaptiveAvgPool2d(4), nn.MaxPool2d(2), nn.InstanceNorm2d(3)),
