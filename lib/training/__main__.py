@@ -28,7 +28,7 @@ def main() -> None:
     settings = choose_settings(parser, args)
     try:
         run(args, settings)
-    except (CannotStart, Diverged) as error:  # whatever else breaks later keeps its traceback
+    except (CannotStart, Diverged, OSError) as error:  # what else breaks keeps its traceback
         parser.exit(2, f"{error}\n")
     except KeyboardInterrupt:
         parser.exit(130, "stopped; the same command goes on from the last checkpoint\n")
