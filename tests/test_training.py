@@ -3,7 +3,7 @@
 import json
 import pickle
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -24,6 +24,7 @@ from lib.training import InMemory, Settings, batches, journal
 from lib.training import __main__ as command
 from lib.training import loop as training
 from lib.training.journal import CannotStart, Diverged
+from lib.training.settings import RECIPES
 
 CLASSES = ["Moving [something] from left to right", "Moving [something] from right to left"]
 PROFILE = networks.Profile("efficientnet_lite0", 32, 3, "centre", "late")
@@ -351,6 +352,14 @@ def test_options_without_an_effect_are_refused_by_name(options, named, monkeypat
     with pytest.raises(SystemExit) as stop:
         command.main()
     assert stop.value.code == 2 and named in capsys.readouterr().err
+
+
+def test_the_help_says_what_each_option_does_and_its_default():
+    told = {a.dest: a.help for a in command.make_parser()._actions}
+    default, paper = (RECIPES[name].lr for name in ("default", "paper"))
+    assert told["lr"].endswith(f"as a cosine (default {default}, paper {paper}).")
+    for field in fields(Settings):
+        assert len(told[field.name].split()) > 4 and told[field.name][0].isupper()
 
 
 def test_reversal_turns_the_clip_and_its_label():

@@ -112,6 +112,8 @@ def main() -> None:
     add("--splits", nargs="+", choices=SPLITS, default=SPLITS, help="splits to read (all)")
     add("--workers", type=int, default=os.cpu_count(), help="processes (one for each core)")
     args = parser.parse_args()
+    if args.workers < 1:
+        parser.error("--workers must be at least 1")
     try:
         report = check(args.root, class_set(args.classes), args.splits, args.workers)
     except (OSError, ValueError) as error:

@@ -91,9 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _network(weights: str | None, name: str | None):
     try:
-        if name:
+        if name is not None:
             return hub.load(name)
-        return load(weights) if weights else load()
+        return load() if weights is None else load(weights)
     except (ValueError, RuntimeError, ImportError) as error:  # something else, or out of reach
         raise ExplainError(str(error)) from error
 

@@ -46,8 +46,13 @@ def write(
         raise ValueError(f"layout {layout!r}: choose one of {', '.join(RELEASES)}")
     made = dict(version=VERSION, seed=seed, size=list(size), clips=clips, layout=layout)
     card = root / "miniature.json"
-    if card.is_file() and (found := json.loads(card.read_text())) != made:
-        raise ValueError(f"{root} holds {found}, not {made}: remove it or name another folder")
+    if card.is_file():
+        try:
+            found = json.loads(card.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{card}: not whole ({error}); remove it to draw again") from error
+        if found != made:
+            raise ValueError(f"{root} holds {found}, not {made}: remove it or name another folder")
     counts = dict(zip(SPLITS, (clips - 2 * (clips // 10), clips // 10, clips // 10)))
     jobs = [(split, i) for split in SPLITS for i in range(counts[split])]
     files = ((_truth(root, name), _video(root, layout, name)) for name in starmap(identity, jobs))

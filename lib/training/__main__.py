@@ -54,7 +54,10 @@ def make_parser() -> argparse.ArgumentParser:
     for field in fields(Settings):  # without a default here: the profile's recipe has them
         boolean = dict(action=argparse.BooleanOptionalAction)
         kind = boolean if field.type is bool else dict(type=field.type)
-        add(f"--{field.name.replace('_', '-')}", help=comments.get(field.name), **kind)
+        does = comments[field.name]
+        defaults = (f"{name} {getattr(recipe, field.name)}" for name, recipe in RECIPES.items())
+        told = f"{does[0].upper()}{does[1:]} ({', '.join(defaults)})."
+        add(f"--{field.name.replace('_', '-')}", help=told, **kind)
     return parser
 
 
