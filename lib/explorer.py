@@ -282,4 +282,4 @@ def _middle(clip: Clip, frames: int) -> Clip:
     start = max(0, (len(clip) - frames) // 2)
     kept = slice(start, start + frames)
     mask = None if clip.mask is None else clip.mask[kept]
-    return Clip(clip.frames[kept], clip.times[kept], clip.label, mask)
+    return Clip(clip.frames[kept], clip.times[kept], clip.label, mask, clip.note)

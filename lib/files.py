@@ -1,4 +1,4 @@
-"""A file or a folder is written whole or not at all."""
+"""A file or a folder is written whole or not at all, and is on the disk before it has its name."""
 
 import os
 import shutil
@@ -13,6 +13,9 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     part = path.with_name(f".{path.stem}-{uuid4().hex[:8]}{path.suffix}")
     try:
         write(part)
+        for file in part.iterdir() if part.is_dir() else [part]:
+            with file.open("rb+") as written:
+                os.fsync(written.fileno())
         os.replace(part, path)
     except OSError as error:
         why = f"cannot be written ({error.strerror or error})"

@@ -221,12 +221,13 @@ def test_windows_are_averaged_by_probability():
 def ten(tmp_path):
     """A dataset of two clips, and weights for the ten classes."""
     (tmp_path / "videos").mkdir()
-    items = []
-    for i, name in enumerate(CLASSES_10[:2]):
-        path = tmp_path / "videos" / f"{i}.webm"
-        write_video(path, np.full((48, 36, 48, 3), 100 + i, np.uint8), 12)
-        items.append(Item(str(i), path, name, "", [], i))
-    write_annotations(tmp_path, {"train": items, "validation": [], "test": items}, CLASSES_10)
+    items = {"train": [], "validation": [], "test": []}
+    for split in "train", "test":
+        for i, name in enumerate(CLASSES_10[:2]):
+            path = tmp_path / "videos" / f"{split}{i}.webm"
+            write_video(path, np.full((48, 36, 48, 3), 100 + i, np.uint8), 12)
+            items[split].append(Item(path.stem, path, name, "", [], i))
+    write_annotations(tmp_path, items, CLASSES_10)
     network = networks.build(Profile("efficientnet_lite0", 32, 3, "centre", "late"), CLASSES_10)
     networks.save(network, tmp_path / "ten.safetensors")
     return tmp_path
@@ -281,7 +282,8 @@ def test_the_command_refuses_in_a_line_before_a_long_run(ten, command):
         error = command(*data, "--weights", file)
         assert str(file) in error and len(error.splitlines()) == 1
     assert "missing" in command(*data, "--weights", ten / "missing.safetensors")
-    for text in ("no JSON", "[1, 2]", '"text"'):
+    assert "--workers must be at least 0" in command(*data, "--workers", -1)
+    for text in ("no JSON", "[1, 2]", "[]", '"text"', "", "null"):
         (ten / "figures.json").write_text(text)
         error = command(*data, "--record", ten / "figures.json")
         assert "figures.json: not figures in JSON" in error and len(error.splitlines()) == 1

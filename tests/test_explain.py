@@ -5,7 +5,9 @@ import pickle
 import re
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from lib.data.video import Clip
 from lib.data.write import write_video
 from lib.explain import __main__ as command
+from lib.explain import npz
 from lib.explain.__main__ import main
 from lib.explain.clip import explain
 from lib.explain.explanation import ExplainError, Explanation
@@ -295,6 +298,86 @@ def test_a_damaged_explanation_is_named(tmp_path, content):
     (tmp_path / "e.npz").write_bytes(content)
     with pytest.raises(ExplainError, match="e.npz: not a saved explanation"):
         Explanation.load(tmp_path / "e.npz")
+
+
+@pytest.mark.parametrize("changes, told", [
+    ({"maps": None}, "lacks maps"), ({"y": None}, "lacks y"), ({"method": None}, "lacks method"),
+    ({"frames": np.zeros((5, 16, 12, 3), np.uint8)}, "frames of shape"),
+    ({"frames": np.zeros((5, 16, 16, 3))}, "frames of shape"),
+    ({"frames": np.zeros((4, 16, 16, 3), np.uint8)}, "times of shape"),
+    ({"times": np.array([list("abcde")])}, "times of shape"),
+    ({"logits": np.zeros((3, 2), np.float32)}, "logits of shape"),
+    ({"logits": np.array(["a", "b", "c"])}, "logits of shape"),
+    ({"bias": np.zeros(2, np.float32)}, "bias of shape"),
+    ({"maps": np.zeros((3, 5, 4), np.float32)}, "numbers"),
+    ({"maps": np.zeros((2, 5, 4, 4), np.float32)}, "maps of shape"),
+    ({"maps": np.zeros((3, 4, 4, 4), np.float32)}, "maps of shape"),
+    ({"maps": np.full((3, 5, 4, 4), np.nan, np.float32)}, "not finite"),
+    ({"mask": np.zeros((5, 8, 8), bool)}, "mask of shape"),
+    ({"mapped": np.array([0, 1, 3])}, "indices of classes"),
+    ({"mapped": np.array([0, 1, -1])}, "indices of classes"),
+    ({"mapped": np.array([0.0, 1, 2])}, "whole numbers"),
+    ({"label": np.array(7)}, "indices of classes"), ({"label": np.array("a")}, "whole numbers"),
+    ({"classes": np.array([1, 2, 3])}, "texts"), ({"layer": np.array(5)}, "texts"),
+    ({"y": np.zeros(4)}, "growing numbers"), ({"x": np.arange(3.0)}, "numbers"),
+    ({"footprint": np.zeros((2, 9))}, "3 rows of 9"),
+    ({"more": np.zeros(3)}, "unexpected keyword argument 'more'"),
+    ({"frames": np.array([{}], object)}, "allow_pickle"),
+])  # fmt: skip
+def test_an_incomplete_explanation_is_refused_when_loading(
+    network, frames, tmp_path, changes, told
+):
+    path = tmp_path / "e.npz"
+    explain(network, frames).save(path)
+    with np.load(path) as file:
+        whole = dict(file)
+    whole["maps"] = np.zeros((3, 5, 4, 4), np.float32)
+    whole["y"] = whole["x"] = np.arange(4) / 4
+    np.savez(path, **{name: x for name, x in (whole | changes).items() if x is not None})
+    with pytest.raises(ExplainError, match=rf"e\.npz: not a saved explanation \(.*{told}"):
+        Explanation.load(path)
+
+
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused_before(
+    network, frames, tmp_path, monkeypatch
+):
+    assert npz.MOST_BYTES == 2**31
+    monkeypatch.setattr(npz, "MOST_BYTES", 2**24)  # a smaller file makes the same point
+    path = tmp_path / "bomb.npz"
+    with ZipFile(path, "w", ZIP_DEFLATED) as file:
+        file.writestr("maps.npy", bytes(2**25))
+    tracemalloc.start()
+    with pytest.raises(ExplainError, match="bomb.npz: .* GB are allowed, explain fewer frames"):
+        Explanation.load(path)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+    large = replace(explain(network, frames), maps=np.zeros((3, 5, 600, 600), np.float32))
+    with pytest.raises(ExplainError, match="large.npz: .* GB are allowed"):
+        large.save(tmp_path / "large.npz")
+    assert not (tmp_path / "large.npz").exists()
+
+
+def test_a_saved_page_allows_nothing_from_elsewhere(network, frames, tmp_path, browser):
+    """Not even to a script that got into it; and the viewer lives under this policy."""
+    explain(network, frames).save(tmp_path / "out.html")
+    page = (tmp_path / "out.html").read_text(encoding="utf-8")
+    (other,) = (tmp_path / "other.js",)
+    other.write_text("document.title = 'taken'")
+    hostile = f'<script src="{other.as_uri()}"></script><img src="{other.as_uri()}">'
+    hostile += "<script>fetch('http://127.0.0.1:9/x').catch(() => document.body.id = 'no')</script>"
+    (tmp_path / "out.html").write_text(page.replace("</body>", f"{hostile}</body>"), "utf-8")
+    asked, opened = [], browser.new_page()
+    opened.on("requestfinished", lambda request: asked.append(request.url))
+    opened.goto((tmp_path / "out.html").as_uri())
+    opened.locator("cam-viewer[ready]").wait_for()
+    opened.locator("#no").wait_for()
+    opened.keyboard.press("ArrowRight")
+    title, drawn = opened.title(), opened.locator("cam-viewer canvas").first.bounding_box()
+    opened.close()
+    assert title != "taken" and drawn["width"] > 50
+    assert [u for u in asked if not u.startswith(("data:", "blob:"))] == [
+        (tmp_path / "out.html").as_uri()
+    ]
 
 
 # --- leaving the network alone --------------------------------------------------------------------

@@ -89,3 +89,22 @@ def test_explaining_loads_neither_the_rasteriser_nor_scikit_learn():
     loaded = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stderr
     assert "lib.explain" in loaded
     assert not re.search(r"resvg|twemoji|sklearn|skimage|lib\.miniature", loaded)
+
+
+def test_nothing_runs_what_a_file_says():
+    """No shell, no code out of texts, no pickle."""
+    names = {"eval", "exec", "shell", "weights_only", "allow_pickle"}
+    found = []
+    for path in (p for room in ("lib", "book", "tests") for p in (ROOT / room).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            called, given = ast.unparse(node.func), {k.arg: k.value for k in node.keywords}
+            true = {k for k in names & given.keys() if ast.unparse(given[k]) != "False"}
+            risky = called in ("eval", "exec", "os.system") or true & {"shell", "allow_pickle"}
+            if risky or (called == "torch.load" and "weights_only" not in true):
+                found.append(f"{path.relative_to(ROOT)}:{node.lineno} calls {called}")
+    for path in (ROOT / "book").glob("*.ipynb"):
+        words = re.findall(r"shell=True|torch\.load\(|(?<![\w.])(?:eval|exec)\(", path.read_text())
+        found += [f"{path.name} calls {word}" for word in words]
+    assert found == []

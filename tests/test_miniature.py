@@ -13,6 +13,7 @@ from lib.data.video import read_clip
 from lib.miniature import drawing
 from lib.miniature.__main__ import _size, main
 from lib.miniature.clip import PARTS
+from lib.miniature.dataset import read_truth
 
 TIMES = np.arange(16) / 4
 
@@ -259,3 +260,17 @@ def test_small_pictures_do_not_alias():
     picture = drawing.Image.fromarray(squares.astype(np.uint8)).convert("RGB")
     shown, _ = drawing.place(picture, drawing.affine(0, 0, 0.2), (20, 20))
     assert 120 < np.asarray(shown).min() and np.asarray(shown).max() < 135
+
+
+@pytest.mark.parametrize("content", ["", "{", "[" * 9])
+def test_a_card_that_is_not_whole_is_named(tmp_path, content):
+    (tmp_path / "miniature.json").write_text(content)
+    with pytest.raises(ValueError, match="miniature.json: not whole .* remove it to draw again"):
+        miniature.write(tmp_path, 10)
+
+
+def test_a_truth_that_is_cut_is_named(tmp_path):
+    (tmp_path / "truth").mkdir()
+    (tmp_path / "truth" / "7.npz").write_bytes(b"PK no")
+    with pytest.raises(ValueError, match="7.npz: not a whole truth .*; remove it, draw again"):
+        read_truth(tmp_path, "7")

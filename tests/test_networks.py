@@ -1,6 +1,7 @@
 """Backbones, preprocessing, saving and loading, and the network that ships."""
 
 import copy
+import hashlib
 import json
 import subprocess
 import sys
@@ -202,6 +203,12 @@ def test_missing_weights_say_how_to_make_them(tmp_path):
 
 
 PAPER = json.dumps(vars(networks.PROFILES["paper"]))
+
+
+def huge(name: str) -> str:
+    return json.dumps(vars(networks.PROFILES["default"]) | {name: 10**9})
+
+
 SPOILT = {  # what becomes of a file of weights
     "foreign": lambda path: path.write_bytes(b"no weights at all" * 9),
     "empty": lambda path: path.write_bytes(b""),
@@ -214,6 +221,13 @@ SPOILT = {  # what becomes of a file of weights
     "of an unknown backbone": lambda path: rewrite(path, profile=PAPER.replace("50", "51")),
     "of other classes": lambda path: rewrite(path, classes='["a", "b"]'),
     "of no output stride": lambda path: rewrite(path, output_stride="8"),
+    "of one text for classes": lambda path: rewrite(path, classes='"abc"'),
+    "of numbers for classes": lambda path: rewrite(path, classes="[1, 2, 3]"),
+    "of a huge picture": lambda path: rewrite(path, profile=huge("size")),
+    "of a huge kernel": lambda path: rewrite(path, profile=huge("kernel")),
+    "with numbers that are not finite": lambda path: rewrite(
+        path, tensors={"classifier.bias": torch.tensor([0, torch.nan, 0])}
+    ),
     "with a tensor too many": lambda path: rewrite(path, tensors={"more": torch.ones(1)}),
     "with a tensor missing": lambda path: save_file(
         {name: x for name, x in load_file(path).items() if name != "conv_head.weight"}, path
@@ -229,6 +243,18 @@ def test_what_is_no_file_of_weights_is_named_with_the_remedy(small, tmp_path, ho
     with pytest.raises(ValueError, match=r"n.safetensors .*`python -m lib.training`") as caught:
         networks.load(path)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_weights_that_ship_are_checked_by_their_hash(small, tmp_path, monkeypatch):
+    path = tmp_path / "n.safetensors"
+    networks.save(small, path)
+    monkeypatch.setattr(networks, "WEIGHTS", path)
+    path.with_suffix(".json").write_text(json.dumps({"sha256": "0" * 64}))
+    with pytest.raises(ValueError, match="n.safetensors .*its hash is not the one in its record"):
+        networks.load(path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.with_suffix(".json").write_text(json.dumps({"sha256": digest}))
+    networks.load(path)
 
 
 def test_evaluation_mode_puts_everything_back(small):

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from lib.data.cache import build_cache
 from lib.data.check import check, main
 from lib.data.labels import CLASSES_10, CLASSES_40, GATHERED, class_set
 from lib.data.something import Item, SomethingSomething, assign_split
@@ -358,10 +359,96 @@ def test_the_check_names_videos_that_are_there_twice(root):
     entries = json.loads(train.read_text())
     train.write_text(json.dumps([*entries, entries[0], entries[1] | {"id": 11}]))
     report = check(root)
-    assert [(t.split, t.id, t.kind, t.what) for t in report.troubles] == [
-        ("train", "7", "repeated", "is in train already"),
-        ("test", "11", "repeated", "is in train already"),
+    assert [(t.split, t.kind, t.what) for t in report.troubles] == [
+        (train.name, "annotation", "entry 4: id 7 is in train already"),
+        ("something-something-v2-test.json", "annotation", "entry 1: id 11 is in train already"),
     ]
+
+
+V2 = "labels/something-something-v2-{}.json"
+WHOLE = {"id": "99", "template": CLASSES[0], "label": "", "placeholders": []}
+
+
+@pytest.mark.parametrize("name, content, told", [
+    ("train", {"7": "potato"}, ["holds a dict; a list is needed"]),
+    ("train", None, ["holds a NoneType; a list is needed"]),
+    ("train", b"", ["not whole JSON (Expecting value: line 1 column 1"]),
+    ("train", b"[" * 100_000, ["not whole JSON (maximum recursion depth exceeded"]),
+    ("train", b'[{"id": "1", "id": "2"}]', ["not whole JSON ('id' twice); copy or draw it again"]),
+    ("train", b'[\n{"id": "1",\n "label": "caf\xe9"}]', ["line 3: not in UTF-8; save"]),
+    ("train", [WHOLE, {"template": CLASSES[0]}, 5, None, WHOLE | {"id": ""}, WHOLE], [
+        "entry 2: has no id", "entry 3: has no id", "entry 4: has no id", "entry 5: has no id",
+        "entry 6: id 99 is in train already"]),
+    ("train", [WHOLE | {"id": True}, WHOLE | {"id": 1.5}, WHOLE | {"id": ["1"]}], [
+        "entry 1: id True is neither a text nor a whole number",
+        "entry 2: id 1.5 is neither a text nor a whole number",
+        "entry 3: id ['1'] is neither a text nor a whole number"]),
+    ("train", [WHOLE | {"template": None}, WHOLE | {"label": 5}, WHOLE | {"placeholders": "x"}], [
+        "entry 1: template None is no text", "entry 2: label 5 is no text",
+        "entry 3: placeholders 'x' are no list of texts"]),
+    ("labels", list(CLASSES), ["holds a list; a dict is needed", "names no template"]),
+    ("labels", {"Opening something": "first", "Closing something": None}, [
+        "'Opening something': its number is 'first', not a whole number",
+        "'Closing something': its number is None, not a whole number"]),
+    ("labels", {"Opening something": "1", "Closing something": 1, "Opening [something]": 2}, [
+        "'Closing something': the template or its number is there twice",
+        "'Opening [something]': the template or its number is there twice"]),
+    ("labels", {}, ["names no template"]),
+])  # fmt: skip
+def test_a_run_names_the_first_fault_of_an_annotation_file_and_the_check_all(
+    root, name, content, told
+):
+    path = root / V2.format(name)
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    with pytest.raises(ValueError) as refused:
+        SomethingSomething(root, "train")
+    assert str(refused.value).startswith(f"{path}: {told[0]}")
+    assert f"`python -m lib.data.check {root}` lists all faults" in str(refused.value)
+    found = [t.what for t in check(root).troubles if t.kind == "annotation"]
+    assert [what[: len(start)] for what, start in zip(found, told, strict=True)] == told
+
+
+@pytest.mark.parametrize("bad", [
+    "../out", "/abs/x", "..", ".", "a/b", "C:x", "\\\\host\\x", "..\\out", "a\0b", "a\nb",
+])  # fmt: skip
+def test_an_id_never_leaves_the_folder_of_the_videos(root, tmp_path, bad):
+    (root / V2.format("train")).write_text(json.dumps([WHOLE | {"id": bad}]))
+    for read in (
+        lambda: SomethingSomething(root, "train"),
+        lambda: SomethingSomething(root, "validation", CLASSES),
+        lambda: build_cache(root, tmp_path / "cache"),
+    ):
+        with pytest.raises(ValueError, match=r"train\.json: entry 1: id .* is no name of a file"):
+            read()
+    assert not (tmp_path / "cache").exists()
+
+
+def test_an_id_in_two_splits_is_refused_by_a_run(root):
+    (root / V2.format("test")).write_text(json.dumps([WHOLE | {"id": 7}]))
+    with pytest.raises(ValueError, match=r"test\.json: entry 1: id 7 is in train already"):
+        SomethingSomething(root, "train", CLASSES)
+
+
+@pytest.mark.parametrize("name, content, told", [
+    ("train", b"7;Holding something\n  \n;Holding something\n../x;Holding something\n", [
+        "line 3: has no id", "line 4: id '../x' is no name of a file in the folder of the videos"]),
+    ("train", b"7;Holding something\n8;caf\xe9\n", [
+        "line 2: not in UTF-8; save the file in UTF-8"]),
+    ("labels", b"Holding something\nHolding something\n", [
+        "line 2: the template or its number is there twice"]),
+    ("test-answers", b"8\n9;Holding something\n9;Holding something\n", [
+        "line 1: not ID;TEMPLATE, or the id is there twice",
+        "line 3: not ID;TEMPLATE, or the id is there twice"]),
+])  # fmt: skip
+def test_faults_of_the_first_release(first, name, content, told):
+    (first / "something-something-v1-test-answers.csv").write_text("8;Holding something\n")
+    path = first / f"something-something-v1-{name}.csv"
+    path.write_bytes(content)
+    with pytest.raises(ValueError) as refused:
+        SomethingSomething(first, "test")
+    assert str(refused.value).startswith(f"{path}: {told[0]}")
+    found = check(first).troubles
+    assert [t.what for t in found if t.kind == "annotation" and t.split == path.name] == told
 
 
 def test_the_check_of_some_classes_passes_over_the_others(root):

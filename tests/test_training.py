@@ -1,8 +1,9 @@
 """The loop: it learns, it resumes to the same weights, and it leaves no broken file."""
 
 import json
+import pickle
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from lib.training import InMemory, Settings, batches, journal
 from lib.training import __main__ as command
 from lib.training import loop as training
 from lib.training.journal import CannotStart, Diverged
+from lib.training.settings import RECIPES
 
 CLASSES = ["Moving [something] from left to right", "Moving [something] from right to left"]
 PROFILE = networks.Profile("efficientnet_lite0", 32, 3, "centre", "late")
@@ -138,7 +140,7 @@ def test_stopped_and_started_again_it_ends_with_the_same_weights(tmp_path, every
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
     left = {path.name.split(".")[0] for path in folder.iterdir()}
-    assert left == {"last", "best", "log"}  # and nothing half written
+    assert left == {"last", "best", "log", "running"}  # and nothing half written
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_written(tmp_path):
@@ -155,6 +157,42 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_written(tmp_path):
     assert saved["position"][:2] == (1, 1)
     assert all(x.isfinite().all() for x in saved["trained"].values())
     assert "NaN" not in (tmp_path / "log.jsonl").read_text()
+
+
+def test_a_second_run_in_the_folder_is_refused(tmp_path):
+    def second(number, epoch):
+        with pytest.raises(CannotStart, match="another run is in this folder; wait for its end"):
+            one_update(tmp_path)
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        chosen = settings(epochs=1)
+        training.train(network(), Bars(8, 0), Bars(4, 1), chosen, tmp_path, on_update=second)
+    one_update(tmp_path)  # it is free again
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_disk_that_is_full_is_one_error_and_the_last_checkpoint_stays(tmp_path, full):
+    """The largest size of a file stands in for it."""
+    resource = pytest.importorskip("resource")
+    torch.manual_seed(0)
+    state = dict(trained=nn.Linear(400, 400))  # 640 kB
+    kept = journal.Journal(tmp_path, {}, state)
+    kept.write(dict(update=1), 0, 1, [0.0] * 4)
+    before, limits = (tmp_path / "last.pt").read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000 if full else limits[0], limits[1]))
+    try:
+        if full:
+            with pytest.raises(OSError, match=r"last.pt: cannot be written \(.*is there room"):
+                kept.write(dict(update=2), 0, 2, [0.0] * 4)
+            with pytest.raises(OSError, match=r"w.safetensors: cannot be written \(.*there room"):
+                networks.save(network(), tmp_path / "w.safetensors")
+        else:
+            kept.write(dict(update=2), 0, 2, [0.0] * 4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert full == ((tmp_path / "last.pt").read_bytes() == before)
+    assert {path.name for path in tmp_path.iterdir()} == {"last.pt", "log.jsonl"}
 
 
 def test_only_its_own_unfinished_files_are_removed(tmp_path):
@@ -267,10 +305,19 @@ def test_a_checkpoint_that_is_none(tmp_path):
     one_update(tmp_path)
     path = tmp_path / "last.pt"
     whole = torch.load(path, weights_only=True)
-    torch.save({name: value for name, value in whole.items() if name != "identity"}, path)
-    for content in (path.read_bytes(), b"", b"PK no zip", path.read_bytes()[:-2000]):
+    written = path.read_bytes()
+    spoilt = [b"", b"PK no zip", written[:-2000], written[:100], pickle.dumps([1, 2])]
+    for name in whole:
+        torch.save({other: value for other, value in whole.items() if other != name}, path)
+        spoilt.append(path.read_bytes())
+    for changed in dict(lines=5), dict(position=[1, 2]), dict(position=None), dict(trained={}):
+        torch.save(whole | changed, path)
+        spoilt.append(path.read_bytes())
+    for content in spoilt:
         path.write_bytes(content)
-        with pytest.raises(CannotStart, match="last.pt is cut off, or no checkpoint; name another"):
+        with pytest.raises(
+            CannotStart, match=r"last.pt is cut off, or no checkpoint \(.*\); name another"
+        ):
             one_update(tmp_path)
 
 
@@ -305,6 +352,14 @@ def test_options_without_an_effect_are_refused_by_name(options, named, monkeypat
     with pytest.raises(SystemExit) as stop:
         command.main()
     assert stop.value.code == 2 and named in capsys.readouterr().err
+
+
+def test_the_help_says_what_each_option_does_and_its_default():
+    told = {a.dest: a.help for a in command.make_parser()._actions}
+    default, paper = (RECIPES[name].lr for name in ("default", "paper"))
+    assert told["lr"].endswith(f"as a cosine (default {default}, paper {paper}).")
+    for field in fields(Settings):
+        assert len(told[field.name].split()) > 4 and told[field.name][0].isupper()
 
 
 def test_reversal_turns_the_clip_and_its_label():
@@ -635,5 +690,9 @@ def test_only_what_is_found_before_the_training_is_one_line(tmp_path, small, cap
 
 
 def test_without_a_log_there_is_a_remedy(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"epoch": 1}\n{"epo')
+    with pytest.raises(ValueError, match="log.jsonl: not the log of a training"):
+        journal.read(tmp_path)
+    (tmp_path / "log.jsonl").unlink()
     with pytest.raises(FileNotFoundError, match="lib.training --folder"):
         journal.read(tmp_path)

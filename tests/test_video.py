@@ -663,3 +663,51 @@ def test_what_is_damaged_was_whole(tmp_path):
         clip = read_clip(path, 20, 12 if kind.endswith(".zip") else 25, start=0)
         assert (np.diff(clip.times) > 0).all()
         assert np.abs(clip.frames.astype(int) - mutants.drawn()).mean() < 20
+
+
+@pytest.mark.parametrize("colours, told", [
+    (dict(color_trc=16, color_primaries=9), "HDR (PQ) colours"),
+    (dict(color_trc=18, color_primaries=9), "HDR (HLG) colours"),
+    (dict(color_trc=1, color_primaries=9), "BT.2020 colours"),
+    (dict(color_trc=1, color_primaries=1), ""),
+])  # fmt: skip
+def test_colours_that_are_not_mapped_are_told(tmp_path, colours, told):
+    path = tmp_path / "hdr.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", 12)
+        stream.height, stream.width, stream.pix_fmt = 32, 48, "yuv420p"
+        for name, value in colours.items():
+            setattr(stream.codec_context, name, value)
+        for frame in numbered(48):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="yuv420p")
+            for name, value in colours.items():
+                setattr(picture, name, value)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    note = read_clip(path).note
+    assert note.startswith(told) and bool(note) == bool(told)
+
+
+def test_a_video_of_one_frame_is_told(tmp_path):
+    write_video(tmp_path / "one.mp4", numbered(1), 12)
+    assert "only 1 of the 16 frames differ" in read_clip(tmp_path / "one.mp4").note
+    write_video(tmp_path / "long.mp4", numbered(48), 12)
+    assert read_clip(tmp_path / "long.mp4").note == ""
+
+
+def test_an_animated_webp_is_named(tmp_path):
+    first, *others = map(Image.fromarray, numbered(6))
+    first.save(tmp_path / "clip.webp", save_all=True, append_images=others, duration=100)
+    with pytest.raises(VideoError, match=r"clip.webp: a WebP; name a .webm, .mp4 or .gif, or conv"):
+        read_clip(tmp_path / "clip.webp")
+
+
+def test_jpegs_in_a_folder_inside_are_told(tmp_path):
+    (tmp_path / "outer").mkdir()
+    write_frames(tmp_path / "outer" / "7", numbered(12))
+    with ZipFile(tmp_path / "7.zip", "w") as file:
+        for jpeg in (tmp_path / "outer" / "7").iterdir():
+            file.write(jpeg, f"7/{jpeg.name}")
+    for path in tmp_path / "outer", tmp_path / "7.zip":
+        with pytest.raises(VideoError, match="no frames 00001.jpg.*they lie deeper, perhaps in 7"):
+            read_clip(path)

@@ -26,7 +26,7 @@ def data(tmp_path):
         path = tmp_path / "videos" / f"{i}.webm"
         write_video(path, frames, 12)
         items.append(Item(str(i), path, name, "", ["box"], 0))
-    write_annotations(tmp_path, {"train": items, "validation": items[:1]}, [RIGHT, LEFT, FOLD])
+    write_annotations(tmp_path, {"train": items, "validation": []}, [RIGHT, LEFT, FOLD])
     return SomethingSomething(tmp_path, "train", size=16, frames=8)
 
 
@@ -70,7 +70,7 @@ def pack_as(form, data):
         return data.root / "small"
     for item in data.items:
         write_frames(data.root / "first/videos" / item.id, read_clip(item.path, 60, 12).frames)
-    splits = {"train": data.items, "validation": data.items[:1]}
+    splits = {"train": data.items, "validation": []}
     write_annotations(data.root / "first", splits, data.classes, "v1")
     return data.root / "first"
 

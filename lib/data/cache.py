@@ -85,6 +85,8 @@ def main() -> None:
     add("--side", type=int, default=256, help="shorter side of the frames (%(default)s)")
     add("--workers", type=int, default=os.cpu_count(), help="processes (one for each core)")
     args = parser.parse_args()
+    if args.workers < 1:
+        parser.error("--workers must be at least 1")
     try:
         size = build_cache(**vars(args))
     except (OSError, ValueError) as error:

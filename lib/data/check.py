@@ -21,8 +21,8 @@ FRAMES = 16  # of a clip, at the rate of `read_clip`; half of them must be diffe
 class Trouble(NamedTuple):
     """A video that would stop a run, or mislead it."""
 
-    kind: str  # "missing", "unreadable", "too short", "unlabelled" or "repeated"
-    split: str
+    kind: str  # "annotation", "missing", "unreadable", "too short" or "unlabelled"
+    split: str  # or the annotation file, whose fault is no single video's
     id: str
     what: str
 
@@ -40,10 +40,10 @@ class Report:
         lines = []
         for split, counts in self.clips.items():
             found = f"{sum(counts.values()):>8} whole clips, {len(counts)} classes"
-            lines.append(f"{split:<12}{found}, {min(counts.values())} or more of each")
+            lines.append(f"{split:<12}{found}, {min(counts.values(), default=0)} or more of each")
         lines.append(f"{self.ends_early} of them end before the window; their last frame repeats")
-        told = (f"{kind}: {split} {id}: {what}" for kind, split, id, what in sorted(self.troubles))
-        lines += told
+        for kind, split, id, what in sorted(self.troubles, key=lambda trouble: trouble[:2]):
+            lines.append(f"{kind}: {f'{split} {id}'.strip()}: {what}")
         return "\n".join(lines if self.troubles else [*lines, "nothing is wrong"])
 
 
@@ -62,23 +62,20 @@ def check(
     splits = list(splits)
     if not splits or not set(splits) <= set(SPLITS):
         raise ValueError(f"splits={splits}: choose from {', '.join(SPLITS)}")
-    annotations = Annotations(root)
-    classes = gathered(annotations.names() if classes is None else classes)
+    annotations = Annotations(root, faults := [])
+    known = annotations.names()
+    classes = gathered(known if classes is None else classes) if known else {}
     names, templates = list(classes), list(classes.values())
     report = Report({split: dict.fromkeys(names, 0) for split in splits})
-    to_read, split_of = [], {}
+    to_read = []
     for split in report.clips:
-        annotated = annotations.items(split)
-        chosen, unknown = annotations.choose(annotated, templates)
+        chosen, unknown = annotations.choose(annotations.items(split), templates)
         to_read += [(split, item) for item in chosen]
-        for item in unknown:
+        for item in unknown if known else []:
             what = f"the labels file lacks the template {item.template!r}"
             report.troubles.append(Trouble("unlabelled", split, item.id, what))
-        for item in annotated:
-            if item.id in split_of:
-                already = f"is in {split_of[item.id]} already"
-                report.troubles.append(Trouble("repeated", split, item.id, already))
-            split_of.setdefault(item.id, split)
+    for path, what in dict.fromkeys(faults):
+        report.troubles.append(Trouble("annotation", path.name, "", what))
     with ProcessPoolExecutor(workers) as pool:
         read = pool.map(_different_frames, [item.path for _, item in to_read], chunksize=16)
         read = tqdm(read, "clips", len(to_read), leave=False)
@@ -107,7 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m lib.data.check",
         description="Read every clip of a dataset once and list what is missing, unreadable, too "
-        "short, unlabelled or repeated. Exits with 1 where there is any.",
+        "short or unlabelled, and all faults of the annotations. Exits with 1 where there is any.",
     )
     add = parser.add_argument
     add("root", type=Path, help="folder of the dataset, either release")
@@ -115,6 +112,8 @@ def main() -> None:
     add("--splits", nargs="+", choices=SPLITS, default=SPLITS, help="splits to read (all)")
     add("--workers", type=int, default=os.cpu_count(), help="processes (one for each core)")
     args = parser.parse_args()
+    if args.workers < 1:
+        parser.error("--workers must be at least 1")
     try:
         report = check(args.root, class_set(args.classes), args.splits, args.workers)
     except (OSError, ValueError) as error:

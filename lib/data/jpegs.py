@@ -24,11 +24,13 @@ def opened(path: Path) -> Iterator[list[tuple[float, Path | zipfile.Path]]]:
         reading(path, "a damaged zip", "make or copy it again"),
         nullcontext(path) if path.is_dir() else zipfile.ZipFile(path) as folder,
     ):
-        files = (path if path.is_dir() else zipfile.Path(folder)).iterdir()
+        files = [*(path if path.is_dir() else zipfile.Path(folder)).iterdir()]
         found = {f.name: f for f in files if f.name[0].isdigit() and f.name.endswith(".jpg")}
         names = [f"{number:05}.jpg" for number in range(1, len(found) + 1)]
         if not names:
-            raise VideoError(f"{path}: no frames 00001.jpg, 00002.jpg, ... in it; unpack again")
+            inside = [f.name for f in files if f.is_dir()][:1]
+            remedy = f"they lie deeper, perhaps in {inside[0]}" if inside else "unpack again"
+            raise VideoError(f"{path}: no frames 00001.jpg, 00002.jpg, ... in it; {remedy}")
         if lacking := [path / name for name in names if name not in found]:
             raise VideoError(f"{lacking[0]}: missing, though {max(found)} is there; unpack again")
         yield [(number / JPEG_RATE, found[name]) for number, name in enumerate(names)]

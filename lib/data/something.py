@@ -3,20 +3,21 @@
 The first: a folder of JPEGs for each video, with CSV annotations; the second: .webm and JSON.
 """
 
-import csv
 import hashlib
-import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
 
+from lib.data.entries import read_json, read_rows, wrong_with
 from lib.data.video import Clip, read_clip
 
 SPLITS = ("train", "validation", "test")
@@ -53,8 +54,8 @@ class SomethingSomething(Dataset):
     `resplit`, a seed, `assign_split` splits all videos of known templates.
 
     Raises FileNotFoundError for a missing folder, annotation file or video, ValueError for an
-    unknown split, two releases in one folder, a template that the labels file lacks, or classes
-    that leave no video.
+    unknown split, two releases in one folder, a fault in an annotation file, such as an id that is
+    in two splits, a template that the labels file lacks, or classes that leave no video.
     """
 
     def __init__(
@@ -72,6 +73,9 @@ class SomethingSomething(Dataset):
             raise ValueError(f"split={split!r}: choose one of {', '.join(SPLITS)}")
         annotations = Annotations(root)
         self.root, self.release = annotations.root, annotations.release
+        for name in SPLITS:  # of the others, too: an id may be in one of them only
+            with suppress(FileNotFoundError):
+                annotations.entries(name)
         if resplit is None:
             items = annotations.items(split)
         else:
@@ -116,10 +120,12 @@ class SomethingSomething(Dataset):
 
 
 class Annotations:
-    """What the files of a release say of its videos. Raises as `SomethingSomething`."""
+    """What the files of a release say of its videos. Raises as `SomethingSomething`; but with a
+    list of `faults`, all those of the files are put there, (path, what), and the rest is read."""
 
-    def __init__(self, root: str | Path):
-        self.root = Path(root)
+    def __init__(self, root: str | Path, faults: list[tuple[Path, str]] | None = None):
+        self.root, self.faults, self._entries = Path(root), faults, {}
+        self._json, self._rows = (partial(f, fault=self.fault) for f in (read_json, read_rows))
         if not self.root.is_dir():
             raise FileNotFoundError(f"{root}: no such folder; unpack or draw the dataset there")
         labels = {release: f"labels.{kind}" for release, (_, kind) in RELEASES.items()}
@@ -142,10 +148,23 @@ class Annotations:
 
     def names(self) -> list[str]:
         """The templates of the labels file, in order, without brackets."""
+        path, numbers = self.file(f"labels.{RELEASES[self.release][1]}"), {}
         if self.release == "v1":
-            return [plain(row[0]) for row in _rows(self.file("labels.csv"))]
-        numbers = _json(self.file("labels.json"))
-        return [plain(name) for name in sorted(numbers, key=lambda name: int(numbers[name]))]
+            found = [(row[0], n, where) for n, (where, row) in enumerate(self._rows(path))]
+        else:
+            found = [(name, n, f"{name!r:.60}") for name, n in self._json(path, dict).items()]
+        if not found:
+            self.fault(path, "names no template")
+        taken = set()
+        for name, number, where in found:
+            if not re.fullmatch(r"\d{1,9}", str(number)):
+                self.fault(path, f"{where}: its number is {number!r:.60}, not a whole number")
+            elif {plain(name), int(number)} & taken:
+                self.fault(path, f"{where}: the template or its number is there twice")
+            else:
+                taken |= {plain(name), int(number)}
+                numbers[plain(name)] = int(number)
+        return sorted(numbers, key=numbers.__getitem__)
 
     def classes(self) -> list[str]:
         """The same, written as in the train and validation files."""
@@ -160,20 +179,47 @@ class Annotations:
         folder = next((name for name in suffixes if (self.root / name).is_dir()), None)
         if folder is None:
             raise FileNotFoundError(f"{self.root}: no folder of videos, as {', '.join(suffixes)}")
-        path, answers, items = self.file(f"{split}.{kind}"), {}, []
-        if kind == "csv":
-            entries = [dict(zip(("id", "template"), row)) for row in _rows(path)]
-        else:
-            entries = _json(path)
-        if split == "test" and not all("template" in entry for entry in entries):
-            answers = {row[0]: row[-1] for row in _rows(self.file("test-answers.csv"))}
-        for entry in entries:
-            id = str(entry["id"])
+        answers, items, entries = {}, [], self.entries(split)
+        if split == "test" and not all("template" in entry for entry in entries.values()):
+            for where, row in self._rows(path := self.file("test-answers.csv")):
+                if len(row) < 2 or row[0] in answers:
+                    self.fault(path, f"{where}: not ID;TEMPLATE, or the id is there twice")
+                answers.setdefault(row[0], row[-1])
+        for id, entry in entries.items():
             template = entry.get("template", answers.get(id, ""))
             caption, objects = entry.get("label", plain(template)), entry.get("placeholders", [])
             video = self.root / folder / f"{id}{suffixes[folder]}"
             items.append(Item(id, video, template, caption, objects, -1))
         return items
+
+    def entries(self, split: str) -> dict[str, dict]:
+        """What the file of a split says of each video, by its id."""
+        if split not in self._entries:
+            kind, good = RELEASES[self.release][1], {}
+            path = self.file(f"{split}.{kind}")
+            if kind == "csv":
+                columns = "id", "template"
+                found = [(where, dict(zip(columns, row))) for where, row in self._rows(path)]
+            else:
+                found = [(f"entry {n}", e) for n, e in enumerate(self._json(path, list), start=1)]
+            for where, entry in found:
+                if wrong := wrong_with(entry):
+                    self.fault(path, f"{where}: {wrong}")
+                    continue
+                seen, id = self._entries | {split: good}, str(entry["id"])
+                if already := [name for name, ids in seen.items() if id in ids]:
+                    self.fault(path, f"{where}: id {id} is in {already[0]} already")
+                else:
+                    good[id] = entry
+            self._entries[split] = good
+        return self._entries[split]
+
+    def fault(self, path: Path, what: str) -> None:
+        """Note what is wrong with a file, or raise it."""
+        if self.faults is None:
+            remedy = f"`python -m lib.data.check {self.root}` lists all faults"
+            raise ValueError(f"{path}: {what}; {remedy}")
+        self.faults.append((path, what))
 
     def labelled(self) -> list[Item]:
         """The videos of all splits; without the test split where its templates are kept back."""
@@ -235,16 +281,3 @@ def assign_split(id: str, seed: int) -> str:
     """
     rest = int(hashlib.sha256(f"{seed}/{id}".encode()).hexdigest(), 16) % 10
     return {8: "validation", 9: "test"}.get(rest, "train")
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path}: not whole JSON ({error}); copy or draw it again") from error
-
-
-def _rows(path: Path) -> list[list[str]]:
-    """Of a CSV file."""
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=";") if row]

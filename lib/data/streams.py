@@ -37,6 +37,7 @@ VIDEO_SUFFIXES = (  # of the files that are offered or looked for; others are re
     *(".ogv", ".3gp", ".ts", ".mts", ".m2ts"),
 )
 HD = 720  # rows from which players take BT.709 where a video does not name its YUV matrix
+PALE = {16: "HDR (PQ)", 18: "HDR (HLG)", 9: "BT.2020"}  # by FFmpeg's number; 9 of primaries
 UNTAGGED = 2  # AVCOL_SPC_UNSPECIFIED
 
 
@@ -48,7 +49,9 @@ def opened(path: Path) -> Iterator[VideoStream]:
     try:
         container = av.open(str(path.absolute()), options=LIMITS, metadata_errors="replace")
     except av.ArgumentError as error:  # not on the list
-        what = "a text, a playlist or another kind that is not read"
+        with path.open("rb") as file:
+            webp = file.read(12)[8:] == b"WEBP"
+        what = "a WebP" if webp else "a text, a playlist or another kind that is not read"
         raise VideoError(f"{path}: {what}; name a .webm, .mp4 or .gif, or convert it") from error
     with container:
         covers = Disposition.attached_pic  # the cover of a song is no video
@@ -64,8 +67,8 @@ def opened(path: Path) -> Iterator[VideoStream]:
         yield stream
 
 
-def extent(path: Path) -> tuple[float, float]:
-    """Time of the first frame, and seconds from it until the last one is gone.
+def extent(path: Path) -> tuple[float, float, str]:
+    """Time of the first frame, seconds from it until the last one is gone, a note on colours.
 
     The length in a header can be missing (browser recordings) or wrong (a file cut short), so the
     packets after the last key frame are read, or else all. Frames without times are counted.
@@ -78,15 +81,18 @@ def extent(path: Path) -> tuple[float, float]:
             why = "it is cut short, copy it again" if stream.width else large
             raise VideoError(f"{path}: no frame can be decoded; {why}")
         origin = end = first[0]
+        context = stream.codec_context
+        wide = PALE.get(context.color_trc) or PALE.get(context.color_primaries)
+        note = f"{wide} colours are shown as if they were a common video's: pale" if wide else ""
         for second in [1e6, origin] if is_exact(stream) else []:  # 1e6: after any end
             seek(stream, second)
             end = max(map(_end, _packets(stream)))
             if end > origin:
-                return origin, end - origin
+                return origin, end - origin, note
     with opened(path) as stream:
         for last, _ in decode(stream):
             end = last + _interval(stream)
-    return origin, end - origin
+    return origin, end - origin, note
 
 
 def is_exact(stream: VideoStream) -> bool:

@@ -28,6 +28,7 @@ class Clip:
     times: np.ndarray  # (T,) float64, seconds from the first frame of the video
     label: str | None = None  # name of the true class, where it is known
     mask: np.ndarray | None = None  # (T, H, W) bool: what moves, where it is known
+    note: str = ""  # what to know of the frames: few of them differ, their colours are pale
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -98,7 +99,7 @@ def read_clip(
     if size is not None:
         check_clip(path, frames, size, size)
     with reading(path):
-        origin, length = _extent(path)
+        origin, length, note = _extent(path)
         if start and start >= length - TOLERANCE:
             raise VideoError(f"{path}: ends at {length:.2f} s; choose a start below, not {start}")
         begin = max(0.0, length - frames / fps) * at if start is None else start
@@ -108,7 +109,10 @@ def read_clip(
         if len({picture.shape for picture in pictures}) > 1:
             fault = "changes its frame size on the way"
             raise VideoError(f"{path}: {fault}; pass size= to make all equal")
-        return Clip(np.stack(pictures), np.array(times) - origin)
+        if 2 * (different := len({*times})) < frames:
+            short = f"only {different} of the {frames} frames differ: the video is too short"
+            note = "; ".join(filter(None, (note, short)))
+        return Clip(np.stack(pictures), np.array(times) - origin, note=note)
 
 
 def duration(path: str | Path) -> float:
@@ -144,14 +148,14 @@ def _sample(timed: Iterator, wanted: np.ndarray, picture: Callable) -> list:
     return kept
 
 
-def _extent(path: Path) -> tuple[float, float]:
-    """Time of the first frame, and seconds from it until the last one is gone."""
+def _extent(path: Path) -> tuple[float, float, str]:
+    """Time of the first frame, seconds from it until the last one is gone, a note on colours."""
     mode = path.stat().st_mode
     if not S_ISREG(mode) and not S_ISDIR(mode):  # opening a pipe would wait for a writer
         raise VideoError(f"{path}: a pipe or device, not a file; name a video file")
     if jpegs.is_jpegs(path):
         with jpegs.opened(path) as timed:
-            return 0.0, len(timed) / JPEG_RATE
+            return 0.0, len(timed) / JPEG_RATE, ""
     return streams.extent(path)
 
 

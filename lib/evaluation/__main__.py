@@ -34,6 +34,8 @@ def main() -> None:
             parser.error(f"--{name} has no effect {'with' if args.data else 'without'} --data")
     if min(args.clips, args.windows) < 1:
         parser.error("--clips and --windows must be at least 1")
+    if args.workers < 0:
+        parser.error("--workers must be at least 0")
     try:
         read_record(args.record)
         network = networks.load(args.weights)

@@ -13,9 +13,11 @@ def read_record(path: Path | None) -> dict:
     if path and not os.access(path.parent, os.W_OK):
         raise OSError(f"{path}: there is no such folder, or it cannot be written; make it")
     try:
-        there = path and path.exists()
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if there else {}
-    except (ValueError, TypeError) as error:
+        found = json.loads(path.read_text(encoding="utf-8")) if path and path.exists() else {}
+        if not isinstance(found, dict):
+            raise ValueError(f"a {type(found).__name__}, not names with figures")
+        return found
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not figures in JSON ({error}); name another file") from error
 
 

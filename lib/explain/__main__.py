@@ -142,9 +142,9 @@ def _explained(
 
 def _network(options: argparse.Namespace) -> nn.Module:
     try:
-        if options.network:
+        if options.network is not None:
             return hub.load(options.network)
-        return load(options.weights) if options.weights else load()
+        return load() if options.weights is None else load(options.weights)
     except (ValueError, RuntimeError, ImportError) as error:  # something else, or out of reach
         raise ExplainError(str(error)) from error
 

@@ -83,13 +83,13 @@ def explain(
             raise ExplainError(f"{name}={value!r}: choose one of {', '.join(known)}")
     if method == "occlusion" and layer is not None:
         raise ExplainError("occlusion covers the input: it takes no layer")
-    layer = layer or getattr(network, "default_layer", None)
+    layer = getattr(network, "default_layer", None) if layer is None else layer
     reshape = reshape or getattr(network, "reshape", None)
     clip = _square_clip(clip, size, *sampling(network))
     preprocess = preprocess or getattr(network, "preprocess", None)
     inputs = network_inputs(network, clip.frames, preprocess)  # (1, 3, T, H, W)
     shape, frames, bias = tuple(inputs.shape[2:]), len(clip), None
-    notes = [CROPS] * _crops(preprocess, clip.frames.shape)
+    notes = [clip.note] * bool(clip.note) + [CROPS] * _crops(preprocess, clip.frames.shape)
     if method == "occlusion":
         window = window or tuple(max(1, side // 4) for side in shape)
         stride = stride or (window[0], max(1, window[1] // 2), max(1, window[2] // 2))
@@ -237,7 +237,7 @@ def _square_clip(clip, size: int, count: int, fps: float) -> Clip:
         mask = square(mask, side)[..., 0] > 127
     if frames.shape[1:3] != (side, side):
         frames = square(frames, side)
-    return Clip(frames, clip.times, clip.label, mask)
+    return Clip(frames, clip.times, clip.label, mask, clip.note)
 
 
 def network_inputs(network: nn.Module, frames: np.ndarray, preprocess=None) -> Tensor:

@@ -11,15 +11,19 @@ import numpy as np
 import torch
 
 from lib.data.write import write_video
+from lib.explain import npz
 from lib.explain.overlay import overlay
 from lib.explain.receptive_field import ReceptiveField
-from lib.files import write_text, write_whole
+from lib.files import write_text
 
 FPS = 4.0  # of a clip given as an array
+POLICY = "default-src 'none'; img-src data: blob:; base-uri 'none'; form-action 'none'"
+POLICY += "; script-src 'unsafe-inline'; style-src 'unsafe-inline'"  # those of the page itself
 PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
@@ -68,7 +72,7 @@ class Explanation:
     A map is signed: what speaks for a class is above 0, what speaks against it below. Where `bias`
     is given the parts add up: ``map(k).sum() + bias[k]`` is the logit of class k. The last three
     fields are measured when one of them is first read; the network is kept until then. Raises
-    ExplainError where a logit or a map is not finite.
+    ExplainError where a field has another shape, or a logit or a map is not finite.
     """
 
     frames: np.ndarray  # (T, H, W, 3) uint8 RGB, square
@@ -87,6 +91,21 @@ class Explanation:
     geometry_note: str = Later("")  # what could not be measured, and what to know of the picture
 
     def __post_init__(self):
+        t, side = (*self.frames.shape, 0, 0)[:2]
+        k, cells = len(self.classes), self.maps.shape[2:4]
+        for name, kind, *shape in (
+            ("frames", "u1", t, side, side, 3),
+            ("times", "f", t),
+            ("maps", "f", len(self.mapped), t, *cells),
+            ("logits", "f", k),
+            ("bias", "f", k),
+            ("mask", "b", t, side, side),
+        ):
+            x, needed = getattr(self, name), tuple(shape)
+            if x is None and name in ("bias", "mask"):
+                continue
+            if x.shape != needed or not x.size or not x.dtype.str[1:].startswith(kind):
+                raise ExplainError(f"{name} of shape {x.shape} {x.dtype}: {needed} is needed")
         finite = np.isfinite(self.maps).all(axis=(1, 2, 3))
         if not (np.isfinite(self.logits).all() and finite.all()):
             wrong = [self.classes[k] for k, good in zip(self.mapped, finite) if not good]
@@ -171,19 +190,17 @@ class Explanation:
         """
         path, suffix = Path(path), Path(path).suffix.lower()
         if suffix == ".npz":
-            values = self.__getstate__()
-            values["y"], values["x"] = values.pop("cells")
-            if field := values["footprint"]:
-                columns = [getattr(field, f.name) for f in fields(field)]
-                values["footprint"] = np.column_stack(columns)  # (3, 9)
-            arrays = {name: x for name, x in values.items() if x is not None}
-            write_whole(path, lambda part: np.savez_compressed(part, **arrays))
+            try:
+                npz.write(path, self.__getstate__())
+            except ValueError as error:
+                raise ExplainError(f"{path}: {error}") from error
         elif suffix == ".html":
             if versus is not None:
                 cls, versus = self.pair(cls, versus)
             selected = None if cls is None else class_index(self.classes, cls)
             viewer = self._repr_html_(selected=selected, versus=versus)
-            write_text(path, PAGE.format(title=escape(self.top(1)[0][0]), viewer=viewer))
+            about = dict(policy=POLICY, title=escape(self.top(1)[0][0]), viewer=viewer)
+            write_text(path, PAGE.format(**about))
         else:
             pair = np.concatenate([self.frames, overlay(self, cls, versus=versus)], axis=2)
             gaps = np.diff(self.times)
@@ -204,14 +221,7 @@ class Explanation:
         maps = maps[None] if maps.ndim == 3 else maps  # (M, T, h, w)
         if mapped is None:
             mapped = [logits.argmax()] if len(maps) == 1 else range(len(classes))
-        mapped, t, side = [class_index(classes, k) for k in mapped], len(frames), frames.shape[1]
-        for name, array, needed in (
-            ("frames", frames, (t, side, side, 3)),
-            ("maps", maps, (len(mapped), t, *maps.shape[2:4])),
-            ("logits", logits, (len(classes),)),
-        ):
-            if array.shape != needed or not array.size:
-                raise ExplainError(f"{name} of shape {array.shape}: {needed} is needed")
+        mapped, t = [class_index(classes, k) for k in mapped], len(frames)
         cells = tuple((np.arange(n, dtype=np.float32) + 0.5) / n for n in maps.shape[2:])
         note = "maps that were made elsewhere: their cells are spread evenly"
         about = dict(method=method, layer=method, cells=cells, geometry_note=note, bias=None)
@@ -222,15 +232,7 @@ class Explanation:
     def load(cls, path: str | Path) -> "Explanation":
         """An explanation that was saved as .npz. Raises ExplainError for a file that is none."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                values = {name: x if x.ndim else x.item() for name, x in file.items()}
-            values |= {name: values[name].tolist() for name in ("classes", "mapped")}
-            values |= {"cells": (values.pop("y"), values.pop("x")), "bias": values.get("bias")}
-            if (rows := values.get("footprint")) is not None:
-                pairs = (tuple(map(tuple, rows[:, i : i + 2].tolist())) for i in (3, 5, 7))
-                shape, *numbers = (tuple(column) for column in rows[:, :3].T.tolist())
-                values["footprint"] = ReceptiveField(tuple(map(int, shape)), *numbers, *pairs)
-            return cls(**values)
+            return cls(**npz.read(path))
         except Exception as error:  # a damaged zip raises many kinds
             raise ExplainError(f"{path}: not a saved explanation ({error})") from error
 

@@ -34,6 +34,8 @@ def main() -> None:
     )
     parser.add_argument("--workers", type=int, help="processes (default: one for each core)")
     args = parser.parse_args()
+    if args.workers is not None and args.workers < 1:
+        parser.error("--workers must be at least 1")
     try:
         root = write(args.root, args.clips, args.seed, args.size, args.workers, args.layout)
     except (OSError, ValueError) as error:

@@ -17,6 +17,7 @@ from lib.files import write_text, write_whole
 from lib.miniature.clip import CLASSES, FPS, VERSION, Truth, draw, fill_template
 from lib.miniature.drawing import FRAME
 
+KEPT = "roles", "times", "action", "camera_moves", "template", "placeholders"  # of the truth
 FOLDERS = {"v1": "20bn-something-something-v1", "v2": "videos"}  # of the clips
 
 
@@ -45,8 +46,13 @@ def write(
         raise ValueError(f"layout {layout!r}: choose one of {', '.join(RELEASES)}")
     made = dict(version=VERSION, seed=seed, size=list(size), clips=clips, layout=layout)
     card = root / "miniature.json"
-    if card.is_file() and (found := json.loads(card.read_text())) != made:
-        raise ValueError(f"{root} holds {found}, not {made}: remove it or name another folder")
+    if card.is_file():
+        try:
+            found = json.loads(card.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{card}: not whole ({error}); remove it to draw again") from error
+        if found != made:
+            raise ValueError(f"{root} holds {found}, not {made}: remove it or name another folder")
     counts = dict(zip(SPLITS, (clips - 2 * (clips // 10), clips // 10, clips // 10)))
     jobs = [(split, i) for split in SPLITS for i in range(counts[split])]
     files = ((_truth(root, name), _video(root, layout, name)) for name in starmap(identity, jobs))
@@ -107,8 +113,8 @@ def _truth(root: Path | str, clip_id: str) -> Path:
 
 def _item(root: Path, layout: str, split: str, index: int) -> Item:
     clip_id = identity(split, index)
-    with np.load(_truth(root, clip_id)) as saved:
-        template, placeholders = str(saved["template"]), saved["placeholders"].tolist()
+    saved = _saved(_truth(root, clip_id))
+    template, placeholders = str(saved["template"]), saved["placeholders"].tolist()
     path, caption = _video(root, layout, clip_id), fill_template(template, placeholders)
     return Item(clip_id, path, template, caption, placeholders, CLASSES.index(template))
 
@@ -167,6 +173,15 @@ def read_truth(root: Path | str, clip_id: str) -> Truth:
     if not path.is_file():
         why = f"no truth at {path}: draw it with `python -m lib.miniature {root}`"
         raise FileNotFoundError(why)
-    with np.load(path) as saved:
-        start, end = saved["action"].tolist()
-        return Truth(saved["roles"], saved["times"], (start, end), bool(saved["camera_moves"]))
+    saved = _saved(path)
+    start, end = saved["action"].tolist()
+    return Truth(saved["roles"], saved["times"], (start, end), bool(saved["camera_moves"]))
+
+
+def _saved(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a truth. ValueError where the file is not one that `write` has made."""
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            return {name: saved[name] for name in KEPT}
+    except Exception as error:  # a damaged zip raises many kinds
+        raise ValueError(f"{path}: not a whole truth ({error}); remove it, draw again") from error

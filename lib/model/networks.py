@@ -5,6 +5,7 @@ Profile `default` is EfficientNet-Lite0, which runs anywhere and whose weights a
 article's ResNet-50, whose weights torchvision fetches from the internet.
 """
 
+import hashlib
 import json
 import sys
 import textwrap
@@ -227,17 +228,28 @@ def load(path: Path | str = WEIGHTS, output_stride: int | None = None) -> nn.Mod
     """A network that `save` wrote, in eval mode, float32, with channels last, which is quicker and
     needs less memory; by default the one that ships, at the output stride it was trained with.
 
-    A FileNotFoundError or ValueError (not a file of `save`, or cut) names the file and the remedy.
+    A FileNotFoundError or ValueError (no file of `save`, cut, with numbers that are not finite, or
+    not the one that ships, by the hash in its record) names the file and the remedy.
     """
     path, remedy = Path(path), "make weights with `python -m lib.training`"
     if not path.exists():
         raise FileNotFoundError(f"no weights at {path}: {remedy}")
     try:
+        if path == WEIGHTS and path.with_suffix(".json").is_file():
+            known = json.loads(path.with_suffix(".json").read_text()).get("sha256")
+            if known and known != hashlib.sha256(path.read_bytes()).hexdigest():
+                raise ValueError("its hash is not the one in its record: copy it again")
         with safe_open(path, "pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}
             about = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
             about |= about.pop("about", {})
         profile, classes = Profile(**about["profile"]), about["classes"]
+        if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+            raise ValueError("classes are no list of names")
+        if not (0 < profile.size <= 2048 and 0 < profile.kernel <= 15):
+            raise ValueError(f"{profile}: sizes are at most 2048, kernels 15")
+        if spoilt := [name for name, x in state.items() if not x.isfinite().all()]:
+            raise ValueError(f"{spoilt[0]} has numbers that are not finite")
         if output_stride is None and "output_stride" not in about:
             remedy = "load it with output_stride=16 or 32, as it was trained, and save it again"
             raise ValueError("it does not say its output stride")

@@ -31,7 +31,7 @@ def main() -> None:
     settings = choose_settings(parser, args)
     try:
         run(args, settings)
-    except (CannotStart, Diverged) as error:  # whatever else breaks later keeps its traceback
+    except (CannotStart, Diverged, OSError) as error:  # what else breaks keeps its traceback
         parser.exit(2, f"{error}\n")
     except KeyboardInterrupt:
         parser.exit(130, "stopped; the same command goes on from the last checkpoint\n")
@@ -57,7 +57,10 @@ def make_parser() -> argparse.ArgumentParser:
     for field in fields(Settings):  # without a default here: the profile's recipe has them
         boolean = dict(action=argparse.BooleanOptionalAction)
         kind = boolean if field.type is bool else dict(type=field.type)
-        add(f"--{field.name.replace('_', '-')}", help=comments.get(field.name), **kind)
+        does = comments[field.name]
+        defaults = (f"{name} {getattr(recipe, field.name)}" for name, recipe in RECIPES.items())
+        told = f"{does[0].upper()}{does[1:]} ({', '.join(defaults)})."
+        add(f"--{field.name.replace('_', '-')}", help=told, **kind)
     return parser
 
 

@@ -3,14 +3,20 @@
 last.pt            to go on from, written every so many updates, whole or not at all
 best.safetensors   the weights of the best epoch, for `lib.model.load`
 log.jsonl          a line for every so many updates, and one for every epoch
+running.lock       is held while a run is there: a second one is refused
 """
 
 import hashlib
+import io
 import json
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -29,6 +35,27 @@ class CannotStart(ValueError):
     """A run refuses to start, before its first update."""
 
 
+@contextmanager
+def alone(folder: Path | str | None) -> Iterator[None]:
+    """The only run in a folder: CannotStart for a second one. A run that is killed frees it."""
+    if not folder or distributed.rank() > 0:
+        yield
+        return
+    lock = FileLock(Path(folder) / "running.lock", blocking=False)
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        wait = "another run is in this folder; wait for its end, or name another (--folder)"
+        raise CannotStart(f"{folder}: {wait}") from error
+    except OSError as error:
+        raise CannotStart(f"{folder}: cannot be written ({error.strerror}); {REMEDY}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 class Journal:
     """The folder of a run, or None: what the result depends on (`identity`), the `state` that
     training changes, and the lines of the log. Of several processes only the first writes."""
@@ -42,7 +69,6 @@ class Journal:
         """Load the last checkpoint, where there is one: whole epochs, updates of the next one, sums
         over these. CannotStart if it is another run's, naming what differs."""
         if self.writes:
-            self.folder.mkdir(parents=True, exist_ok=True)
             for name in ("last.pt", "best.safetensors", "log.jsonl"):
                 for left in unfinished(self.folder / name):
                     left.unlink(missing_ok=True)
@@ -51,19 +77,24 @@ class Journal:
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
             then, now = saved["identity"], self.identity
+            differ = [
+                f"{name}={then.get(name)}, this run asks for {name}={now.get(name)}"
+                for name in now | then
+                if now.get(name) != then.get(name)
+            ]
+            if differ:
+                raise CannotStart(f"{path} was trained with {'; '.join(differ[:3])}; {REMEDY}")
+            for name, part in self.state.items():
+                part.load_state_dict(saved[name])
+            self.lines = [dict(line) for line in saved["lines"]]
+            epochs, done, (loss, right, count, seconds) = saved["position"]
+            return epochs, done, [loss, right, count, seconds]
+        except CannotStart:
+            raise
         except Exception as error:  # torch.load raises many kinds
-            raise CannotStart(f"{path} is cut off, or no checkpoint; {REMEDY}") from error
-        differ = [
-            f"{name}={then.get(name)}, this run asks for {name}={now.get(name)}"
-            for name in now | then
-            if now.get(name) != then.get(name)
-        ]
-        if differ:
-            raise CannotStart(f"{path} was trained with {'; '.join(differ[:3])}; {REMEDY}")
-        for name, part in self.state.items():
-            part.load_state_dict(saved[name])
-        self.lines = saved["lines"]
-        return saved["position"]
+            reason = textwrap.shorten(f"{type(error).__name__}: {error}", 100)
+            what = f"is cut off, or no checkpoint ({reason})"
+            raise CannotStart(f"{path} {what}; {REMEDY}") from error
 
     def write(self, line: dict, *position) -> None:
         """Add a line to the log, and write the checkpoint from which `resume` gives `position`."""
@@ -73,7 +104,8 @@ class Journal:
             write_text(self.folder / "log.jsonl", text)
             saved = {name: part.state_dict() for name, part in self.state.items()}
             saved |= dict(identity=self.identity, lines=self.lines, position=position)
-            write_whole(self.folder / "last.pt", lambda path: torch.save(saved, path))
+            torch.save(saved, content := io.BytesIO())  # it hides what a full disk says
+            write_whole(self.folder / "last.pt", lambda path: path.write_bytes(content.getbuffer()))
 
     def epochs(self) -> list[dict]:
         """The lines of whole epochs."""
@@ -85,7 +117,10 @@ def read(folder: Path | str) -> list[dict]:
     path = Path(folder) / "log.jsonl"
     if not path.is_file():
         raise FileNotFoundError(f"no {path}: `python -m lib.training --folder {folder}` writes it")
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise ValueError(f"{path}: not the log of a training ({error}); {REMEDY}") from error
 
 
 def facts(name: str, value: object) -> dict[str, str]:

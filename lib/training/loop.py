@@ -24,7 +24,7 @@ from tqdm import tqdm
 from lib.model import hardware, networks
 from lib.training import batches, distributed
 from lib.training.batches import Features, examples, parts, remember, seeded
-from lib.training.journal import CannotStart, Diverged, Journal, facts
+from lib.training.journal import CannotStart, Diverged, Journal, alone, facts
 from lib.training.settings import Settings
 
 SMALLER = "the last checkpoint is from before; start anew with a smaller lr"
@@ -51,8 +51,17 @@ def train(
     calls `on_update(update, epoch)` after each, both counted from 1 over the whole run.
 
     Raises Diverged for a loss or weights that are not finite, before they are written; CannotStart
-    for the checkpoint of another run, a batch that cannot be divided, no clips.
+    for the checkpoint of another run, or a run that is still in the folder, a batch that cannot be
+    divided, no clips.
     """
+    with alone(folder):
+        given = network, training, validation, settings, folder
+        return _train(*given, checkpoint_every, on_update, options)
+
+
+def _train(
+    network, training, validation, settings, folder, checkpoint_every, on_update, options
+) -> list[dict]:
     rank, world, device = distributed.rank(), distributed.world(), hardware.device_of(network)
     if settings.batch % (at_once := world * settings.accumulate):
         divisor = f"a multiple of {at_once}, the number of processes times accumulate"

@@ -7,25 +7,25 @@ from dataclasses import asdict, dataclass
 class Settings:
     """How to train; ValueError for a value that makes no sense, naming it."""
 
-    epochs: int = 5
+    epochs: int = 5  # how often every clip is shown
     passes: int = 1  # epochs over the same clips before new ones are drawn
     batch: int = 16  # clips of one update, over all processes
     accumulate: int = 1  # parts in which these go through the network, to save memory
     lr: float = 1e-3  # the highest rate: it rises during the warm-up, then falls as a cosine
-    warmup: float = 0.2  # share of the run
-    optimizer: str = "adamw"  # or sgd, with momentum 0.9
-    weight_decay: float = 0.02
-    label_smoothing: float = 0.1
+    warmup: float = 0.2  # share of the run in which the rate rises
+    optimizer: str = "adamw"  # adamw, or sgd with momentum 0.9
+    weight_decay: float = 0.02  # how strongly the weights are pulled to zero
+    label_smoothing: float = 0.1  # share of a label that is spread over all classes
     whole: bool = False  # train every stage, not only the upper ones
     frozen_norms: bool = False  # keep ImageNet's batch statistics: for very small parts
     reverse: bool = True  # a clip played backwards is one more example, of the opposite class
-    frames: int = 16  # of a clip: all 16, or 1 for the single-frame baseline
-    bfloat16: bool = True  # where that is faster; the weights stay float32
-    channels_last: bool = True
-    compile: bool = False
-    recompute: bool = False  # a block's activations, instead of keeping them: slower, less memory
+    frames: int = 16  # frames of a clip: all 16, or 1 for the single-frame baseline
+    bfloat16: bool = True  # half precision where that is faster; the weights stay float32
+    channels_last: bool = True  # lay out memory with the channels last: mostly faster
+    compile: bool = False  # compile the network first: faster in long runs, needs a compiler
+    recompute: bool = False  # compute activations again, not keep them: slower, less memory
     workers: int = 2  # processes that read clips
-    seed: int = 0
+    seed: int = 0  # where all random numbers of the run begin
 
     def __post_init__(self):
         rules = {

@@ -1,0 +1,60 @@
+"""The fields of an explanation in a file of arrays, .npz."""
+
+from dataclasses import fields
+from pathlib import Path
+from zipfile import ZipFile
+
+import numpy as np
+
+from lib.explain.receptive_field import ReceptiveField
+from lib.files import write_whole
+
+MOST_BYTES = 2**31  # of all arrays: 2 GB
+NEEDED = "frames", "times", "classes", "logits", "maps", "mapped", "method", "layer", "y", "x"
+
+
+def write(path: Path, values: dict) -> None:
+    """Write the fields that are not None. ValueError for more than MOST_BYTES."""
+    values["y"], values["x"] = values.pop("cells")
+    if field := values["footprint"]:
+        values["footprint"] = np.column_stack([getattr(field, f.name) for f in fields(field)])
+    arrays = {name: np.asarray(x) for name, x in values.items() if x is not None}
+    _check_size(sum(x.nbytes for x in arrays.values()))
+    write_whole(path, lambda part: np.savez_compressed(part, **arrays))
+
+
+def read(path: Path) -> dict:
+    """The fields. A damaged or foreign file raises many kinds of errors, ValueError among them."""
+    with ZipFile(path) as file:  # before anything is unpacked; no more than it says will be
+        _check_size(sum(member.file_size for member in file.infolist()))
+    with np.load(path, allow_pickle=False) as file:
+        values = {name: x if x.ndim else x.item() for name, x in file.items()}
+    if lacking := [name for name in NEEDED if name not in values]:
+        raise ValueError(f"it lacks {', '.join(lacking)}")
+    cells = values.pop("y"), values.pop("x")
+    values |= dict(bias=values.get("bias"), cells=cells)
+    values |= {name: values[name].tolist() for name in ("classes", "mapped")}
+    indices, texts = [*values["mapped"], values.get("label", 0)], [*values["classes"]]
+    texts += [values[name] for name in ("method", "layer")] + [values.get("geometry_note", "")]
+    rows, grid = values.get("footprint"), values["maps"].shape[2:]
+    for holds, needed in (
+        (all(type(text) is str for text in texts), "classes, method, layer and note: texts"),
+        (all(type(k) is int for k in indices), "mapped and label: whole numbers"),
+        ({*indices} <= {*range(len(values["classes"]))}, "mapped and label: indices of classes"),
+        (tuple(map(np.shape, cells)) == tuple((n,) for n in grid), f"y, x: {grid} numbers"),
+        (all((np.diff(x) > 0).all() for x in cells), "y and x: growing numbers"),
+        (rows is None or np.shape(rows) == (3, 9), "footprint: 3 rows of 9 numbers"),
+    ):
+        if not holds:
+            raise ValueError(f"needed are {needed}")
+    if rows is not None:
+        pairs = (tuple(map(tuple, rows[:, i : i + 2].tolist())) for i in (3, 5, 7))
+        shape, *numbers = (tuple(column) for column in rows[:, :3].T.tolist())
+        values["footprint"] = ReceptiveField(tuple(map(int, shape)), *numbers, *pairs)
+    return values
+
+
+def _check_size(size: int) -> None:
+    if size > MOST_BYTES:
+        most = f"{MOST_BYTES / 2**30:.0f} GB are allowed, explain fewer frames or classes"
+        raise ValueError(f"its numbers take {size / 2**30:.1f} GB; at most {most}")
