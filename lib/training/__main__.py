@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from dataclasses import asdict, fields, replace
+from hashlib import sha256
 from math import ceil
 from pathlib import Path
 
@@ -121,6 +122,7 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
         versions=hardware.versions(),
         epochs=epochs,
         finish=finish,
+        sha256=sha256(weights.read_bytes()).hexdigest(),
     )
     if args.data is None:
         drawn = ceil(settings.epochs / settings.passes) * args.clips
