@@ -2,6 +2,7 @@
 # make test     every check: style, unit tests, the notebooks' outputs, the site in a browser
 # make outputs  bring the text outputs of the last build into the committed notebooks
 # make landing  draw the moving picture at the top of the README
+# make lock     write requirements.lock, the tested environment with hashes
 # make clean    take the site and the drawn data away (the environment stays)
 
 VENV   ?= .venv
@@ -15,7 +16,7 @@ BUILT := _build/built
 # What the site is made of; not the caches that a style check or Jupyter leaves among it.
 PAGES := $(shell find book lib -type f ! -path '*/__pycache__/*' ! -path '*/.*') _config.yml _toc.yml
 
-.PHONY: book test outputs data landing clean
+.PHONY: book test outputs data landing lock clean
 .DELETE_ON_ERROR:
 
 book: $(BUILT)
@@ -53,6 +54,9 @@ outputs: $(BUILT)
 
 landing: $(VENV)/installed-book
 	$(RUN) book/_ext/landing.py
+
+lock: $(VENV)/installed-test
+	$(RUN) tests/lock.py
 
 clean:
 	rm -rf _build $(DATA)

@@ -4,7 +4,12 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
+from itertools import chain
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 LIB = sorted((ROOT / "lib").rglob("*.py"))
@@ -108,3 +113,17 @@ def test_nothing_runs_what_a_file_says():
         words = re.findall(r"shell=True|torch\.load\(|(?<![\w.])(?:eval|exec)\(", path.read_text())
         found += [f"{path.name} calls {word}" for word in words]
     assert found == []
+
+
+def test_the_lock_has_a_hash_for_every_package_and_fits_the_loose_pins():
+    locked = {}
+    for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            name, version = re.fullmatch(r"(\S+)==(\S+) --hash=sha256:[0-9a-f]{64}", line).groups()
+            locked[canonicalize_name(name)] = version
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    for requirement in map(Requirement, wanted):
+        if requirement.name != project["name"]:
+            version = locked[canonicalize_name(requirement.name)]
+            assert requirement.specifier.contains(version), f"{requirement}: {version} is locked"

@@ -177,7 +177,7 @@ def test_batch_norm_learns_from_every_frame():
     [
         (dict(kernel=2), "odd"),
         (dict(kernel=0), "odd"),
-        (dict(init="zero"), "'mean', 'centre' or 'difference'"),
+        (dict(init="zero"), "'mean', 'centre' or 'random'"),
         (dict(where="middle"), "'spatial'"),
     ],
 )

@@ -24,7 +24,7 @@ from lib.model import networks
 from lib.model.hardware import device_of
 
 # One stage below the last, where the gradient formulas begin to differ, by backbone.
-EARLIER = {"efficientnet_lite0": "blocks.5", "resnet50": "layer3"}
+EARLIER = {"efficientnet_lite0": "blocks.5", "attention_lite0": "blocks.5", "resnet50": "layer3"}
 WINDOW, STRIDE = (4, 32, 32), (4, 16, 16)  # of the occlusion: frames and pixels
 
 Heat = np.ndarray  # (T, H, W) float, signed

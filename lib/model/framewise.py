@@ -78,6 +78,17 @@ class GlobalPool(nn.AdaptiveAvgPool3d):
         return super().forward(x).squeeze(2)
 
 
+class Changes(nn.Module):
+    """Puts beside the channels how each changes to the next frame, twice over: (N, C, T, h, w) to
+    (N, 2 C, T, h, w). Of the last frame, and of a picture (N, C, h, w), no change is known: 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim == 4:
+            return torch.cat([x, torch.zeros_like(x)], 1)
+        later = torch.cat([x[:, :, 1:], x[:, :, -1:]], 2)
+        return torch.cat([x, 2 * (later - x)], 1)
+
+
 class Attend(nn.Module):
     """Weighs the places of (N, C, ...) by a score made of their channels: the softmax over all
     places, times their number. With a mean over the places after it, this is attention pooling

@@ -2,13 +2,12 @@
 
 A kernel w (out, in, k, k) grows a temporal axis, (out, in, t, k, k):
 
-    mean        every time step gets w / t     a clip that stands still gives the 2D response
-    centre      the middle step gets w, the others 0     every clip starts as its frames one by one
-    difference  as centre, and the w of another output channel one step later, less the same one
-                step earlier     the first, and from the first update on it sees what moves
+    mean    every time step gets w / t     a clip that stands still gives the 2D response
+    centre  the middle step gets w, the others 0     every clip starts as its frames one by one
+    random  new numbers at every step, where w is as new and worth nothing
 
-With zero padding in time these identities fail near the ends of the clip, all but the second. With
-padding "replicate" none fails, and what a clip that stands still gives is the same at every step.
+With zero padding in time the first identity fails near the ends of the clip; the second never does.
+With padding "replicate" both hold, and what a clip that stands still gives is the same at any step.
 
 A module whose code means the same for clips keeps it and gets 3D layers. Any other runs as it is on
 the frames, (N*T, C, H, W), and only its convolutions that grow see the clip: see `Growth`.
@@ -22,14 +21,14 @@ from collections.abc import Callable
 import torch
 from torch import fx, nn
 
-from lib.model.framewise import Attend, Clipwise, Framewise, GlobalPool
+from lib.model.framewise import Attend, Changes, Clipwise, Framewise, GlobalPool
 from lib.model.kernels import conv3d, is_plain, norm3d
 
 Rule = Callable[[str, nn.Conv2d], bool]  # of a module's name and the convolution
 
 #: Which convolutions grow in time. The last three are of EfficientNet-Lite0: the convolutions that
 #: widen a block of its last two stages; all of these stages and of the head; and, of what stands in
-#: their place in `attention_lite0`, the first convolution and the wide kernels.
+#: their place in `attention_lite0`, the second convolution of each block.
 RULES: dict[str, Rule] = {
     "all": lambda name, conv: True,
     "spatial": lambda name, conv: max(conv.kernel_size) > 1,
@@ -37,13 +36,13 @@ RULES: dict[str, Rule] = {
     "none": lambda name, conv: False,
     "late": lambda name, conv: RULES["upper"](name, conv) and name.endswith("conv_pw"),
     "upper": lambda name, conv: name.startswith(("blocks.5.", "blocks.6.", "conv_head")),
-    "attention": lambda name, conv: name.startswith("blocks.5.") and name.endswith((".0", "conv2")),
+    "attention": lambda name, conv: name.startswith("blocks.5.") and name.endswith("conv2"),
 }
 
 #: Layers, functions and methods that treat every number alone, whatever the shape.
 _POINTWISE = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish)
 _POINTWISE += (nn.Sigmoid, nn.Hardsigmoid, nn.Hardtanh, nn.Tanh, nn.Dropout, nn.Identity)
-_ANY_SHAPE = (*_POINTWISE, Attend)
+_ANY_SHAPE = (*_POINTWISE, Attend, Changes)
 _ALONE = {"add", "iadd", "add_", "sub", "mul", "imul", "mul_", "truediv", "neg", "contiguous"}
 _ALONE |= {"relu", "relu_", "relu6", "leaky_relu", "elu", "gelu", "silu", "mish", "hardswish"}
 _ALONE |= {"sigmoid", "hardsigmoid", "hardtanh", "tanh", "dropout"}
@@ -61,7 +60,7 @@ def inflate(
     Args:
         net2d: a CNN, such as those of torchvision and timm; it is left as it is.
         kernel: temporal kernel size, odd; padding (kernel - 1) / 2, stride 1.
-        init: "mean", "centre" or "difference".
+        init: "mean", "centre" or "random".
         where: "all"; "spatial", kernels wider than 1x1; "first", the first convolution and the
             first of each block; "none"; another of `RULES`; or a function of (name, convolution).
             The others stay 2D and see the frames one by one, as do pools, gates and norms. So does
@@ -74,8 +73,8 @@ def inflate(
     """
     if kernel < 1 or kernel % 2 == 0:
         raise ValueError(f"kernel={kernel}: a temporal kernel needs an odd size, such as 3")
-    if init not in ("mean", "centre", "difference"):
-        raise ValueError(f"init={init!r}: choose 'mean', 'centre' or 'difference'")
+    if init not in ("mean", "centre", "random"):
+        raise ValueError(f"init={init!r}: choose 'mean', 'centre' or 'random'")
     if padding not in ("zeros", "replicate"):
         raise ValueError(f"padding={padding!r}: choose 'zeros' or 'replicate'")
     if isinstance(where, str) and where not in RULES:

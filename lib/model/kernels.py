@@ -24,12 +24,12 @@ class PaddedConv3d(nn.Conv3d):
 
 def inflate_weight(weight: Tensor, kernel: int, init: str) -> Tensor:
     """Kernel (out, in, k, k) to (out, in, kernel, k, k)."""
+    if init == "random":  # as a new layer of PyTorch begins
+        grown = weight.new_empty(*weight.shape[:2], kernel, *weight.shape[2:])
+        return nn.init.kaiming_uniform_(grown, a=5**0.5)
     if init == "mean":
         return (weight / kernel).unsqueeze(2).repeat(1, 1, kernel, 1, 1)
-    grown = F.pad(weight.unsqueeze(2), (0, 0, 0, 0, kernel // 2, kernel // 2))
-    if init == "difference":
-        grown += (grown.roll(1, 2) - grown.roll(-1, 2)).roll(1, 0) * (kernel > 1)
-    return grown
+    return F.pad(weight.unsqueeze(2), (0, 0, 0, 0, kernel // 2, kernel // 2))
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from safetensors.torch import save as as_bytes
 from torch import Tensor, nn
 
 from lib.files import write_whole
-from lib.model.framewise import Attend, Framewise
+from lib.model.framewise import Attend, Changes, Framewise
 from lib.model.hardware import channels_last, device_of
 from lib.model.inflate import inflate
 
@@ -66,7 +66,7 @@ class Profile:
 
 PROFILES = {
     "default": Profile("efficientnet_lite0", size=128, kernel=3, init="centre", where="late"),
-    "attention": Profile("attention_lite0", 192, 3, "difference", "attention", "replicate"),
+    "attention": Profile("attention_lite0", 192, 3, "random", "attention", "replicate"),
     "paper": Profile("resnet50", size=224, kernel=3, init="mean", where="all"),
 }
 
@@ -89,12 +89,15 @@ def efficientnet_lite0(output_stride: int = 32, imagenet: bool = True) -> nn.Mod
 
 def attention_lite0(output_stride: int = 32, imagenet: bool = True) -> nn.Module:
     """EfficientNet-Lite0 whose two upper stages give way to four bottlenecks of ResNet with random
-    weights and attention over their cells, 2D, in eval mode. Its output stride is always 16."""
+    weights, which see changes, and attention over their cells; 2D, in eval mode. Two of the four
+    have a kernel of one cell. Its output stride is always 16."""
     from torchvision.models.resnet import Bottleneck
 
     network, width = efficientnet_lite0(32, imagenet), 256
-    stem = nn.Conv2d(112, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+    stem = Changes(), nn.Conv2d(2 * 112, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
     blocks = [Bottleneck(width, width // 4) for _ in range(4)]
+    for block in blocks[1::2]:
+        block.conv2 = nn.Conv2d(width // 4, width // 4, 1, bias=False)
     network.blocks = nn.Sequential(*network.blocks[:5], nn.Sequential(*stem, *blocks))
     network.conv_head, network.bn2 = nn.Identity(), Attend(width)
     network.classifier = nn.Linear(width, 1000)
@@ -188,14 +191,15 @@ def evaluation_mode(network: nn.Module) -> Iterator[list]:
 
 def lower_and_upper(network: nn.Module) -> tuple[nn.Sequential, nn.Sequential]:
     """The network in two parts that share its layers: the lower sees frames one by one, the upper
-    sees the clip. EfficientNet-Lite0 is cut before stage 6, where (N, 112, T, h, w) passes; where
-    frames meet from the start, as in the article's network, the upper part is all of it."""
+    sees the clip. EfficientNet-Lite0 is cut before the first stage that has grown; where frames
+    meet from the start, as in the article's network, the upper part is all of it."""
     lower, upper = [], [network]
-    if hasattr(network, "conv_stem"):
-        framewise = [network.conv_stem, network.bn1, *network.blocks[:5]]
-        if not any(isinstance(m, nn.Conv3d) for part in framewise for m in part.modules()):
-            lower = [Framewise(nn.Sequential(*[part.module for part in framewise]))]
-            upper = [*network.blocks[5:], network.conv_head, network.bn2]
+    if isinstance(getattr(network, "blocks", None), nn.Sequential):
+        parts = [network.conv_stem, network.bn1, *network.blocks]
+        cut = next(i for i, part in enumerate(parts) if not isinstance(part, Framewise))
+        if cut > 1:
+            lower = [Framewise(nn.Sequential(*[part.module for part in parts[:cut]]))]
+            upper = [*parts[cut:], network.conv_head, network.bn2]
             upper += [network.global_pool, nn.Dropout(0.2), network.classifier]
     return tuple(nn.Sequential(*part).train(network.training) for part in (lower, upper))
 
