@@ -37,6 +37,12 @@ body{{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:2rem auto;paddin
 </html>
 """
 
+
+def page(title: str, body: str) -> str:
+    """A page of HTML that takes nothing from elsewhere."""
+    return PAGE.format(policy=POLICY, title=escape(title), viewer=body)
+
+
 Class = int | str  # its index or its name
 
 
@@ -199,8 +205,7 @@ class Explanation:
                 cls, versus = self.pair(cls, versus)
             selected = None if cls is None else class_index(self.classes, cls)
             viewer = self._repr_html_(selected=selected, versus=versus)
-            about = dict(policy=POLICY, title=escape(self.top(1)[0][0]), viewer=viewer)
-            write_text(path, PAGE.format(**about))
+            write_text(path, page(self.top(1)[0][0], viewer))
         else:
             pair = np.concatenate([self.frames, overlay(self, cls, versus=versus)], axis=2)
             gaps = np.diff(self.times)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from lib.data.streams import VIDEO_SUFFIXES
 from lib.data.video import VideoError
-from lib.explain.explanation import PAGE, ExplainError, Explanation
+from lib.explain.explanation import ExplainError, Explanation, page
 from lib.files import unfinished, write_text
 
 CLIPS = (*VIDEO_SUFFIXES, ".zip")
@@ -167,4 +167,4 @@ def _page(ranking: list[tuple], faults: dict[str, str]) -> str:
     which = "The most doubtful first." if len(ranking) <= MOST else f"The {MOST} most doubtful."
     wall = f"<p>{which}</p><cam-wall>{''.join(tiles)}</cam-wall>{wrong}"
     title = f"{len(ranking)} clip{'s' * (len(ranking) != 1)}"
-    return PAGE.format(title=title, viewer=f"{WIDE}{wall}{script()}")
+    return page(title, f"{WIDE}{wall}{script()}")
