@@ -44,6 +44,7 @@ $(BUILT): $(PAGES) $(VENV)/installed-book | data
 test: $(VENV)/installed-test
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m codespell_lib README.md lib book tests
 	$(RUN) -m pytest -m 'not built'
 	$(MAKE) book
 	$(RUN) -m pytest -m built
