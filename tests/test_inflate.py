@@ -33,6 +33,9 @@ def test_weights_by_hand():
     assert inflate_weight(w, 3, "mean").flatten().tolist() == [2, 2, 2]
     assert inflate_weight(w, 3, "centre").flatten().tolist() == [0, 6, 0]
     assert inflate_weight(w, 5, "centre").flatten().tolist() == [0, 0, 6, 0, 0]
+    two = torch.tensor([6.0, 1.0]).view(2, 1, 1, 1)
+    assert inflate_weight(two, 3, "difference").flatten(1).tolist() == [[-1, 6, 1], [-6, 1, 6]]
+    assert inflate_weight(two, 1, "difference").flatten().tolist() == [6, 1]
     new = inflate_weight(w.expand(4, 2, 3, 3), 3, "random")  # within 1 / sqrt(2 * 3 * 3 * 3)
     assert new.shape == (4, 2, 3, 3, 3) and 0.12 < new.abs().max() <= 54**-0.5
 
@@ -47,7 +50,7 @@ def test_padding_ghosts_by_hand():
     assert grown(still).flatten().tolist() == [6, 6, 6, 6]
 
 
-@pytest.mark.parametrize("init", ["mean", "centre"])
+@pytest.mark.parametrize("init", ["mean", "centre", "difference"])
 @torch.inference_mode()
 def test_with_repeated_frames_every_start_keeps_the_identity_to_the_ends(lite0, init):
     still = frozen(skimage.data.coffee()[:, 100:500], 96, 4)
@@ -175,7 +178,7 @@ def test_batch_norm_learns_from_every_frame():
     [
         (dict(kernel=2), "odd"),
         (dict(kernel=0), "odd"),
-        (dict(init="zero"), "'mean', 'centre' or 'random'"),
+        (dict(init="zero"), "'mean', 'centre', 'difference' or 'random'"),
         (dict(where="middle"), "'spatial'"),
     ],
 )
@@ -205,7 +208,7 @@ def still(net2d: nn.Module, **arguments) -> tuple[torch.Tensor, torch.Tensor]:
         return net2d.eval()(picture), answer if answer.ndim == 2 else answer[:, :, 2]
 
 
-@pytest.mark.parametrize("init", ["mean", "centre"])
+@pytest.mark.parametrize("init", ["mean", "centre", "difference"])
 @pytest.mark.parametrize("norm", [parametrizations.weight_norm, parametrizations.spectral_norm])
 def test_a_parametrized_convolution_grows_from_the_kernel_it_uses(norm, init):
     torch.manual_seed(0)

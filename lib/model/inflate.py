@@ -2,12 +2,14 @@
 
 A kernel w (out, in, k, k) grows a temporal axis, (out, in, t, k, k):
 
-    mean    every time step gets w / t     a clip that stands still gives the 2D response
-    centre  the middle step gets w, the others 0     every clip starts as its frames one by one
-    random  new numbers at every step, where w is as new and worth nothing
+    mean        every time step gets w / t     a clip that stands still gives the 2D response
+    centre      the middle step gets w, the others 0     every clip starts as its frames one by one
+    difference  as centre, and the w of another output channel one step later, less the same one
+                step earlier     the first, and from the first update on it sees what moves
+    random      new numbers at every step, where w is as new and worth nothing
 
-With zero padding in time the first identity fails near the ends of the clip; the second never does.
-With padding "replicate" both hold, and what a clip that stands still gives is the same at any step.
+With zero padding in time these identities fail near the ends of the clip, all but the second. With
+padding "replicate" they hold, and what a clip that stands still gives is the same at every step.
 
 A module whose code means the same for clips keeps it and gets 3D layers. Any other runs as it is on
 the frames, (N*T, C, H, W), and only its convolutions that grow see the clip: see `Growth`.
@@ -60,7 +62,7 @@ def inflate(
     Args:
         net2d: a CNN, such as those of torchvision and timm; it is left as it is.
         kernel: temporal kernel size, odd; padding (kernel - 1) / 2, stride 1.
-        init: "mean", "centre" or "random".
+        init: "mean", "centre", "difference" or "random".
         where: "all"; "spatial", kernels wider than 1x1; "first", the first convolution and the
             first of each block; "none"; another of `RULES`; or a function of (name, convolution).
             The others stay 2D and see the frames one by one, as do pools, gates and norms. So does
@@ -73,8 +75,8 @@ def inflate(
     """
     if kernel < 1 or kernel % 2 == 0:
         raise ValueError(f"kernel={kernel}: a temporal kernel needs an odd size, such as 3")
-    if init not in ("mean", "centre", "random"):
-        raise ValueError(f"init={init!r}: choose 'mean', 'centre' or 'random'")
+    if init not in ("mean", "centre", "difference", "random"):
+        raise ValueError(f"init={init!r}: choose 'mean', 'centre', 'difference' or 'random'")
     if padding not in ("zeros", "replicate"):
         raise ValueError(f"padding={padding!r}: choose 'zeros' or 'replicate'")
     if isinstance(where, str) and where not in RULES:

@@ -29,7 +29,10 @@ def inflate_weight(weight: Tensor, kernel: int, init: str) -> Tensor:
         return nn.init.kaiming_uniform_(grown, a=5**0.5)
     if init == "mean":
         return (weight / kernel).unsqueeze(2).repeat(1, 1, kernel, 1, 1)
-    return F.pad(weight.unsqueeze(2), (0, 0, 0, 0, kernel // 2, kernel // 2))
+    grown = F.pad(weight.unsqueeze(2), (0, 0, 0, 0, kernel // 2, kernel // 2))
+    if init == "difference":
+        grown += (grown.roll(1, 2) - grown.roll(-1, 2)).roll(1, 0) * (kernel > 1)
+    return grown
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ from lib.training.journal import CannotStart, Diverged
 from lib.training.loop import train
 from lib.training.settings import RECIPES, Settings
 
-STARTS = ("scratch", "mean", "centre", "random")
+STARTS = ("scratch", "mean", "centre")
 
 
 def main() -> None:

@@ -1,0 +1,45 @@
+"""Figures whose code teaches nothing, drawn to be read on a phone."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+POSITIVE, FAINT = "#c2410c", "#9a9ca5"
+SIGNED = "PuOr_r"  # purple is negative, white is zero, orange is positive
+
+
+def kernel_on_frames(frames: np.ndarray, t: int, side: int = 7) -> None:
+    """A kernel on frame t, and one that lies on its two neighbours as well."""
+    figure, axes = plt.subplots(2, 3, figsize=(3.6, 2.35), dpi=150)
+    edges = (len(frames[t]) - side) / 2 - 0.5 + np.arange(side + 1)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, shift in [(axes[0, 1], 0), *zip(axes[1], (-1, 0, 1))]:
+        axis.imshow(frames[t + shift])
+        axis.vlines(edges, edges[0], edges[-1], "white", lw=0.8)
+        axis.hlines(edges, edges[0], edges[-1], "white", lw=0.8)
+        name = ("frame t - 1", "frame t", "frame t + 1")[shift + 1]
+        axis.set_title(name, fontsize=8, pad=3)
+    for row, name in enumerate((f"{side} x {side}", f"3 x {side} x {side}")):
+        figure.text(0.01, 0.72 - 0.48 * row, name, fontsize=9, weight="bold")
+    figure.subplots_adjust(0.22, 0.01, 0.99, 0.92, wspace=0.06, hspace=0.2)
+
+
+def reach(shares: Sequence[np.ndarray]) -> None:
+    """The share of each frame in one cell after 0, 1, ... layers: areas of dots."""
+    figure, axis = plt.subplots(figsize=(4.4, 2.6), dpi=150)
+    frames = np.arange(len(shares[0])) - len(shares[0]) // 2
+    furthest = len(shares)
+    for layers, share in enumerate(shares):
+        seen, row = share > 0, np.full(len(frames), layers)
+        axis.plot(frames[~seen], row[~seen], ".", color=FAINT, ms=2)
+        axis.scatter(frames[seen], row[seen], 500 * share[seen], POSITIVE)
+        said = f"{seen.sum()} frame" + "s" * (layers > 0)
+        axis.text(furthest + 0.6, layers, said, va="center", fontsize=9)
+    axis.set(xlim=(-furthest - 0.4, furthest + 0.4), ylim=(-0.6, furthest - 0.4))
+    axis.set_xlabel("frames before and after the cell", fontsize=9)
+    axis.set_ylabel("layers", fontsize=9)
+    axis.tick_params(labelsize=9)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.subplots_adjust(left=0.1, right=0.8, bottom=0.2, top=0.98)
