@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 from PIL import Image
 from small import CELLS, FRAMES, SIZE, explanation
 
+from lib.explain.overlay import overlay
 from lib.viewer import caption, html, script
-from lib.viewer.viewer import distinct
+from lib.viewer.viewer import BOTH, COLOURS, distinct
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
@@ -236,8 +238,15 @@ def test_controls(open_page):
     assert page.get("threshold") == 0.5
     viewer.get_by_label("Speed").select_option("2")
     assert page.get("speed") == 2
-    viewer.get_by_label("one scale for all classes").check()
-    assert page.get("scale") == "all"
+    shared = viewer.get_by_label("one scale for all classes")
+    assert shared.is_checked() and page.get("scale") == "all"
+    shared.uncheck()
+    assert page.get("scale") == "class"
+    assert (
+        viewer.locator(".unit").inner_text() == "evidence in one cell, a scale for this class alone"
+    )
+    viewer.get_by_label("show evidence against, too").check()
+    assert page.get("against") is True
     viewer.get_by_label("outline the truth").check()
     assert page.get("truth") is True
     viewer.locator(".ledger span").nth(1).click()
@@ -375,12 +384,13 @@ def test_link_to_a_state(open_page):
 def test_a_link_says_all_of_a_state(open_page):
     """What a viewer was printed with gives way to what the link says."""
     page = open_page(html(explanation(), selected=2, versus=0))
-    page.set(versusIndex=None, truth=True, scale="all")
+    page.set(versusIndex=None, truth=True, against=True, scale="all")
     link = page.get("link")
-    page.set(versusIndex=1, truth=False, scale="class", opacity=0.1)
+    page.set(versusIndex=1, truth=False, against=False, scale="class", opacity=0.1)
     page.page.evaluate("link => { location.href = link }", link)
-    page.page.wait_for_function("document.querySelector('cam-viewer').opacity == 0.65")
-    assert page.get("versusIndex") is None and page.get("truth") and page.get("scale") == "all"
+    page.page.wait_for_function("document.querySelector('cam-viewer').opacity == 0.45")
+    assert page.get("versusIndex") is None and page.get("truth") and page.get("against")
+    assert page.get("scale") == "all"
 
 
 def test_a_class_named_like_a_number(open_page):
@@ -481,7 +491,7 @@ def test_caption_marks_and_selects(open_page):
 def test_why_one_class_and_not_another(open_page):
     shown = explanation()
     page = open_page(html(shown, selected=2, versus=0, frame=0, mode="heatmap"))
-    text = page.viewer.locator(".sum").inner_text().replace("−", "-")
+    text = page.viewer.locator(".sum").text_content().replace("−", "-")
     assert "lead in logits" in text
     bars, bias, lead = map(float, re.findall(r"-?\d+\.\d+", text))
     difference = shown.maps[2] - shown.maps[0]
@@ -492,6 +502,10 @@ def test_why_one_class_and_not_another(open_page):
     assert "and not Closing" in page.viewer.locator("canvas").get_attribute("aria-label")
     # The same pixels as of a class whose map is that difference.
     alone = explanation(maps=np.stack([difference] * 3), bias=None)
+    assert page.viewer.locator(".told").inner_text() == (
+        "A bar up speaks for Tearing [something] and not Closing [something], a bar down against "
+        f"it. Together they speak {'for' if difference.sum() > 0 else 'against'} it."
+    )
     apart = page.pixels()
     other = open_page(html(alone, selected=2, frame=0, mode="heatmap"))
     assert np.abs(apart.astype(int) - other.pixels()).max() <= 8
@@ -502,7 +516,7 @@ def test_why_one_class_and_not_another(open_page):
 def test_ledger_balances_in_sight(open_page):
     shown = explanation()
     page = open_page(html(shown, selected=2))
-    text = page.viewer.locator(".sum").inner_text().replace("−", "-")
+    text = page.viewer.locator(".sum").text_content().replace("−", "-")
     bars, bias, logit = map(float, re.findall(r"-?\d+\.\d+", text))
     assert [bars, bias, logit] == pytest.approx(
         [shown.maps[2].sum(), shown.bias[2], shown.logits[2]], abs=1e-3
@@ -516,7 +530,7 @@ def test_ledger_balances_in_sight(open_page):
 
 def test_ledger_does_not_claim_what_is_not_so(open_page):
     page = open_page(html(explanation(bias=None, logits=np.array([1, 2, 3], np.float32))))
-    assert "=" not in page.viewer.locator(".sum").inner_text()
+    assert "=" not in page.viewer.locator(".sum").text_content()
 
 
 def test_keyboard(open_page):
@@ -589,6 +603,92 @@ def test_colours_are_scaled_over_the_clip(open_page):
     assert peaks["class", 0] > peaks["class", 1] == peaks["all", 0] > peaks["all", 1]
 
 
+def test_evidence_for_is_orange_and_against_is_blue(open_page):
+    maps = np.zeros((3, FRAMES, CELLS, CELLS), np.float32)
+    maps[0, :, 0, 0], maps[0, :, 3, 3], maps[1, :, 0, 3] = 1, -2, -4
+    page = open_page(html(explanation(maps=maps), selected=0, mode="heatmap", frame=0))
+    corners = np.s_[[2, -3, -3], [2, -3, 2]]  # for, against, neither
+    black = COLOURS(0, bytes=True)[:3]
+    np.testing.assert_array_equal(page.pixels()[corners][1:], [black, black])
+    page.set(against=True)
+    for scale, most in ("all", 4), ("class", 2):  # the largest of all cells, for or against
+        page.set(scale=scale)
+        expected = BOTH([round(255 * (1 + value / most) / 2) for value in (1, -2, 0)], bytes=True)
+        np.testing.assert_array_equal(page.pixels()[corners], expected[:, :3])
+        legend = page.viewer.locator(".legend").inner_text().split("\n")
+        assert legend[0] == f"against −{most}.0" and legend[1] == f"+{most}.0 for"
+    page.set(mode="overlay", opacity=1)
+    weaker = page.pixels()[corners]
+    page.set(mode="original")
+    assert not differ(weaker[2], page.pixels()[corners][2])  # nothing leaves the frame as it is
+
+
+def test_for_and_against_are_told_apart_by_the_colour_blind():
+    """Seen without one kind of cones (Machado and others, 2009), in linear RGB."""
+    ends = BOTH([0.0, 0.25, 0.75, 1.0])[:, :3]
+    linear = np.where(ends <= 0.04045, ends / 12.92, ((ends + 0.055) / 1.055) ** 2.4)
+    for seen in (
+        [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],  # no L
+        [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],  # no M
+        [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],  # no S
+    ):
+        strong, weak, weak_for, strong_for = linear @ np.transpose(seen)
+        assert np.linalg.norm(strong - strong_for) > 0.4
+        assert np.linalg.norm(weak - weak_for) > 0.3
+
+
+@pytest.mark.parametrize("against", [False, True])
+def test_the_overlay_of_python_is_the_picture_of_the_viewer(open_page, against):
+    frames = np.full((FRAMES, 384, 384, 3), 90, np.uint8)
+    maps = explanation().maps * np.array([1, 0.6, 0.3], np.float32)[:, None, None, None]
+    shown = explanation(maps=maps, frames=frames, mask=None)
+    page = open_page(html(Drawn(**vars(shown)), selected=1, frame=2, size=384))
+    page.set(against=against)
+    difference = np.abs(page.pixels() - overlay(Drawn(**vars(shown)), 1, against=against)[2])
+    assert difference.mean() < 1 and np.quantile(difference, 0.999) < 12
+
+
+class Drawn(SimpleNamespace):
+    """With the methods that `overlay` asks for."""
+
+    def map(self, cls, versus=None):
+        return self.maps[cls]
+
+
+def test_a_line_at_each_quarter_of_the_scale(open_page):
+    maps = np.zeros((3, FRAMES, 1, 2), np.float32)
+    maps[0, :, 0, 1] = 1  # climbs from 0 at a quarter of the width to 1 at three quarters
+    cells = np.array([0.5]), np.array([0.25, 0.75])
+    black = np.zeros((FRAMES, SIZE, SIZE, 3), np.uint8)
+    page = open_page(html(explanation(maps=maps, cells=cells, frames=black), selected=0, frame=0))
+    row = page.pixels()[100].sum(axis=1)
+    lit = row[4:-4] - np.minimum(row[:-8], row[8:]) > 40  # brighter than on one side
+    assert [round(x) for x in groups(np.nonzero(lit)[0] + 4)] == [144, 192, 240]
+
+
+def groups(places: np.ndarray) -> list[float]:
+    """Middle of each run of neighbouring numbers."""
+    runs = np.split(places, np.nonzero(np.diff(places) > 1)[0] + 1)
+    return [(run[0] + run[-1] + 1) / 2 for run in runs]
+
+
+def test_the_page_is_told_of_frame_class_and_mode(open_page):
+    page = open_page(html(explanation(), selected=0, frame=0))
+    page.page.evaluate(
+        "told = []; document.body.addEventListener('cam-viewer:change', "
+        "({ target, detail }) => told.push([target.localName, detail]))"
+    )
+    for change in ({"frame": 3}, {"frame": 3}, {"opacity": 0.2}, {"classIndex": 2}):
+        page.set(**change)
+    page.viewer.get_by_text("heatmap").click()
+    state = {"frame": 3, "classIndex": 0, "mode": "overlay"}
+    assert page.page.evaluate("told") == [
+        ["cam-viewer", state],
+        ["cam-viewer", state | {"classIndex": 2}],
+        ["cam-viewer", state | {"classIndex": 2, "mode": "heatmap"}],
+    ]
+
+
 def test_maps_with_fewer_steps_than_frames(open_page):
     page = open_page(html(explanation(steps=2), mode="heatmap", frame=0))
     stages = []
@@ -601,7 +701,7 @@ def test_maps_with_fewer_steps_than_frames(open_page):
 
 def test_the_note_is_shown(open_page):
     page = open_page(html(explanation(geometry_note="where the cells look is not known")))
-    assert "where the cells look is not known" in page.viewer.locator(".source").inner_text()
+    assert "where the cells look is not known" in page.viewer.locator(".source").text_content()
 
 
 def test_hostile_label_is_shown(open_page):
@@ -696,7 +796,7 @@ def test_hovering_shows_the_footprint_of_a_cell(open_page, mode):
     page = open_page(html(shown, selected=0, mode=mode, frame=1))
     page.set(opacity=0)
     viewer, pixels = page.viewer, page.pixels()
-    assert repr(seen) in viewer.locator(".source").inner_text()
+    assert repr(seen) in viewer.locator(".source").text_content()
     status, height = viewer.locator(".status").inner_text(), viewer.bounding_box()["height"]
     point(page, 0.3, 0.7)  # row 2 of 4, whose centre is at 3/8; column 3, at 5/8
     assert page.get("cell") == [1, 2]

@@ -6,34 +6,44 @@ import numpy as np
 def overlay(
     explanation,
     cls: int | str | None = None,
-    opacity: float = 0.65,
+    opacity: float = 0.45,
     versus: int | str | None = None,
+    against: bool = False,
 ) -> np.ndarray:
-    """Frames (T, H, W, 3) uint8 with the evidence for a class drawn over them.
+    """Frames (T, H, W, 3) uint8 with the evidence for a class drawn over them, as in the viewer.
 
-    Only what speaks for the class is drawn, on one scale for the whole clip: the clip's largest
-    value is the last colour of inferno at `opacity`, 0 leaves the frame as it is. Values stand at
-    the cells' centres, bilinear in between. `cls` None is the most probable class that has a map;
-    `versus` as in `Explanation.map`.
+    One scale for the whole clip and all classes that have a map, or for two that are compared: the
+    largest value of a cell is the last colour of inferno at `opacity`, 0 leaves the frame as it is.
+    Lines are at 1/4, 1/2 and 3/4. Values stand at the cells' centres, bilinear in between. `cls`
+    None is the most probable class that has a map; `versus` as in `Explanation.map`; with
+    `against`, what speaks against the class is drawn, too, in blue, and what speaks for it orange.
     """
-    from matplotlib import colormaps
+    from lib.viewer.viewer import BOTH, COLOURS  # with matplotlib, which is slow to load
 
     if versus is not None:
         cls, versus = explanation.pair(cls, versus)
     elif cls is None:
         cls = max(explanation.mapped, key=lambda k: explanation.logits[k])
-    heat = shown(explanation, cls, versus)  # (T, H, W)
-    colours = colormaps["inferno"](heat)[..., :3] * 255  # (T, H, W, 3)
-    mixed = explanation.frames + opacity * heat[..., None] * (colours - explanation.frames)
-    return mixed.round().astype(np.uint8)
+    maps = explanation.maps if versus is None else explanation.map(cls, versus)
+    greatest = (abs(maps) if against else maps).max()
+    evidence = explanation.map(cls, versus) / (greatest if greatest > 0 else 1)
+    size = explanation.frames.shape[1:3]
+    heat = on_pixels(evidence.clip(-1 if against else 0, 1), explanation.cells, size)  # (T, H, W)
+    strength, line = abs(heat), lines(heat)
+    bright = np.sign(heat) * np.minimum(1, strength + line / 4)  # a line as the next quarter
+    colours = (BOTH((1 + bright) / 2) if against else COLOURS(bright))[..., :3] * 255
+    covered = np.minimum(1, opacity * np.maximum(strength, 2 * line))[..., None]
+    return (explanation.frames + covered * (colours - explanation.frames)).round().astype(np.uint8)
 
 
-def shown(explanation, cls: int | str, versus: int | str | None = None) -> np.ndarray:
-    """What a picture shows of a map: its positive part on the pixels (T, H, W), where 1 is the
-    greatest cell of the clip."""
-    evidence = explanation.map(cls, versus).clip(min=0)
-    evidence = evidence / (evidence.max() or 1)
-    return on_pixels(evidence, explanation.cells, explanation.frames.shape[1:3])
+def lines(heat: np.ndarray) -> np.ndarray:
+    """How much of a line where |heat| (T, H, W) is 1/4, 1/2 or 3/4 lies on each pixel: 0 to 1."""
+    strength = abs(heat)
+    apart = abs(strength - (4 * strength).round().clip(1, 3) / 4)
+    slope = np.hypot(*np.gradient(heat, axis=(1, 2)))
+    level = slope <= 1e-6  # no lines on level ground
+    breadth = max(1, max(heat.shape[1:]) / 256)  # half of it; the viewer's on its 384 pixels
+    return np.where(level, 0, breadth - apart / np.where(level, 1, slope)).clip(0, 1)
 
 
 def on_pixels(

@@ -13,8 +13,7 @@
     clip-gallery video { display: block; width: 100%; height: auto; border-radius: 6px; }
     clip-gallery figure > button { display: block; width: 100%; padding: 0; border: 0;
       background: none; cursor: pointer; border-radius: 6px; }
-    clip-gallery figure > button:focus-visible { outline: 3px solid #0a72c4;
-      outline-offset: 2px; }
+    clip-gallery figure > button:focus-visible { outline: 3px solid #0a72c4; outline-offset: 2px; }
     clip-gallery figure figcaption { font-size: .75rem; font-weight: 400; line-height: 1.3;
       margin: .25rem 0 0; padding: 0; text-align: start; color: inherit; }
     clip-gallery > button { grid-column: 1 / -1; justify-self: start; font: inherit;
@@ -36,11 +35,9 @@
 
     connectedCallback() {
       // The element may be met before its clips are read.
-      if (document.readyState === "loading") {
-        addEventListener("DOMContentLoaded", () => this.#start(), { once: true });
-      } else {
-        queueMicrotask(() => this.#start());
-      }
+      const start = () => this.#start();
+      if (document.readyState !== "loading") queueMicrotask(start);
+      else addEventListener("DOMContentLoaded", start, { once: true });
     }
 
     #start() {

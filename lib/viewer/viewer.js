@@ -1,10 +1,12 @@
 // <cam-viewer>: a clip with the network's evidence on every frame. Printed by viewer.py.
 //
 // The state of a viewer is its attributes and nothing else: frame, mode, class-index, versus-index,
-// opacity, threshold, scale, truth, speed, playing, cell ("row,column", which the pointer sets).
-// Its controls set them, a page or a test may set them (each is a property, too), and every change
-// draws the viewer anew. Links set them: page.html#frame=7&class=15, where class is an index or a
-// name; with &viewer=2 in the second viewer of the page. No two classes have the same name here.
+// opacity, threshold, scale, against, truth, speed, playing, cell ("row,column", which the pointer
+// sets). Its controls set them, a page or a test may set them (each is a property, too), and every
+// change draws the viewer anew. A new frame, class or mode is told by the event cam-viewer:change,
+// which bubbles and has { frame, classIndex, mode } as its detail. Links set a viewer, too:
+// page.html#frame=7&class=15, where class is an index or a name (no two classes have the same name
+// here); with &viewer=2 in the second viewer of the page.
 //
 // <cam-viewer tile> is a small moving picture until it is opened; <cam-wall> is a grid of those.
 (() => {
@@ -17,7 +19,7 @@
   const SPEEDS = [0.25, 0.5, 1, 2, 4];
   // The attributes, which are properties, too; a link may set the first of them.
   const LINKED = ["frame", "class-index", "versus-index", "mode", "opacity", "threshold", "scale",
-    "truth"];
+    "against", "truth"];
   const STATE = [...LINKED, "speed", "playing", "cell", "open"];
   const NOTHING = "nothing"; // is taken away
   const GAP = 8; // pixels of the stage between two pictures side by side
@@ -53,14 +55,14 @@
   const TEMPLATE = `
     <div class="card" role="group" aria-label="A clip and the network's evidence">
       <div class="clip">
-        <div class="stage" tabindex="0">
-          <canvas role="img"></canvas>
-        </div>
+        <div class="stage" tabindex="0"><canvas role="img"></canvas></div>
         <div class="ledger" role="img"></div>
         <input class="frame" type="range" min="0" step="1" aria-label="Frame">
         <div class="transport"><button class="play" type="button"></button>
           <output class="status"></output></div>
-        <p class="sum"></p>
+        <p class="told"></p>
+        <details class="numbers"><summary>In numbers</summary>
+          <p class="sum"></p><p class="source"></p></details>
       </div>
       <div class="panel">
         <dl class="caption"></dl>
@@ -70,15 +72,15 @@
           Object.entries(MODES).map(([mode, name]) =>
           `<label><input class="mode" type="radio" name="mode" value="${mode}">` +
           `<span>${name}</span></label>`).join("")}</fieldset>
-        <div class="legend"><span>0</span><div class="ramp"><i></i></div><span class="most"></span>
-          <span></span><span class="name">evidence of one cell, in logits</span></div>
-        <label class="row truth-field"><input class="truth" type="checkbox">outline the truth</label>
+        <div class="legend"><span class="from"></span><div class="ramp"><i></i></div>
+          <span class="most"></span><span class="unit name"></span></div>
+        <label class="row"><input class="against" type="checkbox">show evidence against, too</label>
+        <label class="row"><input class="truth" type="checkbox">outline the truth</label>
         <details class="more"><summary>More</summary>
           ${slide("opacity", "Opacity", 'min="0" max="1" step="0.05"')}
           ${slide("threshold", "Hide below", 'min="0" max="0.95" step="0.05"',
             '<output class="least"></output>')}
-          <label class="row"><input class="scale" type="checkbox" value="all">one scale for all
-            classes</label>
+          <label class="row"><input class="scale" type="checkbox">one scale for all classes</label>
           <div class="row">
             <label><span class="name">Speed</span> <select class="speed">${SPEEDS.map(speed =>
               `<option value="${speed}">${speed}×</option>`).join("")}</select></label>
@@ -87,7 +89,6 @@
             <button class="link" type="button">Copy link</button>
           </div>
         </details>
-        <p class="source"></p>
         <button class="close" type="button">Close</button>
       </div>
     </div>
@@ -107,9 +108,8 @@
 
   /** For each of `length` pixels, the two cells it lies between and the weight of the second. */
   const between = (centres, length) => {
-    const [first, second, weight] = [Uint16Array, Uint16Array, Float32Array].map(
-      Kind => new Kind(length),
-    );
+    const [first, second, weight] =
+      [Uint16Array, Uint16Array, Float32Array].map(Kind => new Kind(length));
     for (let pixel = 0, cell = 0; pixel < length; pixel++) {
       const place = (pixel + 0.5) / length;
       while (cell < centres.length - 2 && centres[cell + 1] <= place) cell++;
@@ -135,6 +135,18 @@
       }
     }
     return pixels;
+  };
+
+  /** How much of a line where the evidence is 1/4, 1/2 or 3/4 lies on a pixel, from 0 to 1. */
+  const onLine = (values, pixel, width, breadth) => {
+    const value = Math.abs(values[pixel]);
+    const apart = Math.abs(value - clamp(Math.round(4 * value), 1, 3) / 4);
+    if (apart > 0.1) return 0;
+    const at = place => values[place] ?? values[pixel];
+    const across = by => at(pixel + by) - at(pixel - by);
+    const inside = pixel % width % (width - 1); // else the next pixel is on the other side
+    const slope = Math.hypot(inside ? across(1) : 0, across(width)) / 2;
+    return slope > 1e-6 ? clamp(breadth - apart / slope, 0, 1) : 0; // no lines on level ground
   };
 
   /** Centres of `count` equal cells that fill the picture from edge to edge. */
@@ -207,8 +219,9 @@
     #parts; // the elements of the shadow tree, by class
     #layer = document.createElement("canvas"); // what is laid over the frame
     #signed; // the evidence of the selected class (T, h, w)
-    #evidence; // what of it is drawn, 0 to 1 over the clip
-    #greatest; // evidence of one cell, in logits
+    #evidence; // what of it is drawn: 0 to 1 over the clip, from -1 with what speaks against
+    #colours; // of 256 steps from the least of it to the greatest
+    #greatest; // evidence of one cell that is 1
     #unit; // "of the logit" where cells add up to it
     #sums; // its ledger (T,)
     #timer;
@@ -237,7 +250,7 @@
       const other = parseInt(this.getAttribute("versus-index")); // none is not a number
       return other !== this.classIndex && this.#data?.mapped.includes(other) ? other : null;
     }
-    get opacity() { return this.#fraction("opacity", 0.65); }
+    get opacity() { return this.#fraction("opacity", 0.45); }
     /** Evidence below this fraction of the greatest is not shown. */
     get threshold() { return this.#fraction("threshold", 0); }
     /** How many times as fast as the clip was filmed. */
@@ -245,8 +258,10 @@
       const speed = Number(this.getAttribute("speed"));
       return SPEEDS.includes(speed) ? speed : 1;
     }
-    /** Colours run up to the largest evidence of the "class", or of "all" of them. */
-    get scale() { return this.getAttribute("scale") === "all" ? "all" : "class"; }
+    /** Colours run up to the largest evidence of "all" classes, or of the "class" alone. */
+    get scale() { return this.getAttribute("scale") === "class" ? "class" : "all"; }
+    /** What speaks against the class is drawn, too. */
+    get against() { return this.hasAttribute("against"); }
     get truth() { return this.hasAttribute("truth"); }
     /** [row, column] of the cell whose footprint is shown, or null. */
     get cell() {
@@ -278,9 +293,13 @@
 
     attributeChangedCallback(name, before, after) {
       if (!this.#data || before === after) return;
-      if (["class-index", "versus-index", "scale"].includes(name)) this.#showClass();
+      if (["class-index", "versus-index", "scale", "against"].includes(name)) this.#showClass();
       if (name === "playing" || name === "speed") this.#keepTime();
       this.#draw();
+      if (!["frame", "class-index", "mode"].includes(name)) return;
+      const { frame, classIndex, mode } = this;
+      const told = { bubbles: true, composed: true, detail: { frame, classIndex, mode } };
+      this.dispatchEvent(new CustomEvent(`${TAG}:change`, told));
     }
 
     get #payload() { return this.querySelector(":scope > script[type='application/json']"); }
@@ -346,9 +365,8 @@
       data.grid = { y: between(cells[0], height), x: between(cells[1], width) };
       if (mask) {
         mask.bits = unpackBits(bytes(mask.bits));
-        mask.grid = {
-          y: between(evenly(mask.shape[1]), height), x: between(evenly(mask.shape[2]), width),
-        };
+        const [, rows, columns] = mask.shape;
+        mask.grid = { y: between(evenly(rows), height), x: between(evenly(columns), width) };
       }
       this.#data = data;
     }
@@ -360,12 +378,10 @@
       this.#parts = Object.fromEntries(
         [...root.querySelectorAll("[class]")].map(part => [part.classList[0], part]),
       );
-      const { frame, ledger, ramp, source, truth } = this.#parts;
+      const { frame, ledger, source, truth } = this.#parts;
       frame.max = data.sheet.frames - 1;
       frame.style.setProperty("--frames", data.sheet.frames);
       truth.parentElement.hidden = !data.mask;
-      const stops = Array.from({ length: 18 }, (_, i) => data.colours.slice(45 * i, 45 * i + 3));
-      ramp.style.background = `linear-gradient(90deg, ${stops.map(rgb => `rgb(${rgb})`)})`;
       const [, steps, rows, columns] = data.maps.shape;
       source.textContent =
         `${data.method} at layer ${data.layer}, ${steps} × ${rows} × ${columns} cells` +
@@ -480,6 +496,7 @@
 
     #onInput({ className, type, value, checked }) {
       if (className === "frame") this.#go(Number(value));
+      else if (className === "scale") this.scale = checked ? "all" : "class";
       else if (type === "checkbox") this[className] = checked && value;
       else if (STATE.includes(className)) this[className] = value;
     }
@@ -579,23 +596,28 @@
 
     /** Everything that hangs on the class: evidence and its scale, the ledger and its sum. */
     #showClass() {
-      const { classes, mapped, maps, ledger, bias, logits } = this.#data;
+      const { classes, mapped, maps, ledger, bias, logits, colours } = this.#data;
       const [chosen, other] = [this.classIndex, this.versusIndex];
       const [row, less] = [mapped.indexOf(chosen), mapped.indexOf(other)];
       const [, steps, height, width] = maps.shape;
       const size = steps * height * width;
       const integers = index => maps.values.subarray(index * size, (index + 1) * size);
       const signedMap = index => Float32Array.from(integers(index), v => v * maps.scales[index]);
-      const largest = values => values.reduce((peak, value) => Math.max(peak, value), 0);
+      const { against } = this;
+      const largest = values =>
+        values.reduce((peak, value) => Math.max(peak, against ? Math.abs(value) : value), 0);
       const evidence = this.#signed = signedMap(row);
       if (other !== null) signedMap(less).forEach((value, cell) => { evidence[cell] -= value; });
-      const greatest = this.scale === "all" && other === null
+      const shared = this.scale === "all" && other === null;
+      const greatest = shared
         ? Math.max(...maps.scales.map((scale, index) => scale * largest(integers(index))))
         : largest(evidence);
       const unit = greatest > 0 ? 1 / greatest : 0;
-      this.#evidence = evidence.map(value => Math.min(1, Math.max(0, value) * unit));
-      this.#greatest = Math.max(0, greatest);
-      this.#parts.most.textContent = greatest > 0 ? greatest.toPrecision(2) : "0";
+      this.#evidence = evidence.map(value => clamp(value * unit, against ? -1 : 0, 1));
+      this.#colours = colours.subarray(against ? 768 : 0);
+      this.#greatest = greatest;
+      this.#showLegend(shared ? "one scale for all classes" :
+        `a scale for ${other === null ? "this class" : "these two"} alone`);
       this.#sums = ledger[row].map((sum, step) => sum - (other === null ? 0 : ledger[less][step]));
       this.#showLedger(this.#sums);
 
@@ -607,6 +629,8 @@
       // Only average pooling and a linear head above the layer make the books balance.
       const balanced = bias && Math.abs(sum + offset - logit) < 1e-3 * Math.max(1, Math.abs(logit));
       this.#unit = balanced ? ` of the ${other === null ? "logit" : "lead"}` : "";
+      this.#parts.told.textContent = `A bar up speaks for ${this.#subject}, a bar down ` +
+        `against it. Together they speak ${sum < 0 ? "against" : "for"} it.`;
       this.#parts.sum.textContent = balanced
         ? `Σ bars ${decimals(sum)} + ${offsetName} ${decimals(offset)} = ${name} ${decimals(logit)}`
         : `Σ bars ${decimals(sum)}, ${name} ${decimals(logit)} (equal only at the last layer)`;
@@ -632,6 +656,18 @@
       return classes[this.classIndex] + less;
     }
 
+    /** The colours from nothing, or from what speaks against, to the greatest evidence. */
+    #showLegend(scale) {
+      const { from, most, ramp, unit } = this.#parts;
+      const stops = Array.from({ length: 18 }, (_, i) => this.#colours.slice(45 * i, 45 * i + 3));
+      ramp.style.background = `linear-gradient(90deg, ${stops.map(rgb => `rgb(${rgb})`)})`;
+      ramp.classList.toggle("both", this.against);
+      const greatest = this.#greatest ? this.#greatest.toPrecision(2) : "0";
+      from.textContent = this.against ? `against −${greatest}` : "0";
+      most.textContent = this.against ? `+${greatest} for` : greatest;
+      unit.textContent = `evidence in one cell, ${scale}`;
+    }
+
     /** Bars up for evidence, down against it, all in one unit. */
     #showLedger(sums) {
       const [top, bottom] = [Math.max(0, ...sums), Math.min(0, ...sums)];
@@ -648,7 +684,7 @@
     #draw() {
       this.#drawStage();
       const { frame, mode, playing } = this;
-      const { stage, play, ledger, modes, opacity, threshold, status, truth, ...others } = this.#parts;
+      const { stage, play, ledger, modes, opacity, threshold, status, ...others } = this.#parts;
       const { times } = this.#data;
       const sum = this.#sums[this.#step];
       const place = `frame ${frame + 1} of ${this.frames}`;
@@ -678,7 +714,9 @@
       others.ramp.firstElementChild.style.width = `${100 * this.threshold}%`;
       others.speed.value = this.speed;
       others.scale.checked = this.scale === "all";
-      truth.checked = this.truth;
+      others.truth.checked = this.truth;
+      others.against.checked = this.against;
+      others.against.disabled = mode === "original";
     }
 
     /** The middle of the current step, as a fraction of the clip. */
@@ -788,21 +826,26 @@
       stage.setLineDash([]);
     }
 
-    /** Colour shows the evidence; in the overlay so does the opacity: what is unlit stays clear. */
+    /**
+     * Colour shows the evidence; over the frame opacity does, too, and lines at quarters of the
+     * scale in the colour of the next one: what is unlit stays clear. overlay.py draws the same.
+     */
     #paintEvidence(pixels, frame, mode) {
-      const { colours, grid, maps } = this.#data;
+      const { grid, maps } = this.#data;
       const size = maps.shape[2] * maps.shape[3];
       const step = this.#stepAt(frame);
       const cells = this.#evidence.subarray(step * size, (step + 1) * size);
-      const opacity = mode === "heatmap" ? null : this.opacity;
-      const threshold = this.threshold;
-      interpolate(cells, grid.y, grid.x).forEach((value, pixel) => {
-        const evidence = value < threshold ? 0 : value;
-        const colour = 3 * Math.round(255 * evidence);
-        pixels[4 * pixel] = colours[colour];
-        pixels[4 * pixel + 1] = colours[colour + 1];
-        pixels[4 * pixel + 2] = colours[colour + 2];
-        pixels[4 * pixel + 3] = opacity === null ? 255 : 255 * opacity * evidence;
+      const { opacity, threshold, against } = this;
+      const values = interpolate(cells, grid.y, grid.x);
+      const heatmap = mode === "heatmap";
+      const breadth = heatmap ? 0 : this.#closed ? 2.5 : 1.5; // half a line in pixels of the stage
+      values.forEach((value, pixel) => {
+        const strength = Math.abs(value) < threshold ? 0 : Math.abs(value);
+        const line = strength && onLine(values, pixel, grid.x.length, breadth);
+        const bright = Math.sign(value) * Math.min(1, strength + line / 4);
+        const colour = 3 * Math.round(255 * (against ? (1 + bright) / 2 : bright));
+        for (let i = 0; i < 3; i++) pixels[4 * pixel + i] = this.#colours[colour + i];
+        pixels[4 * pixel + 3] = 255 * (heatmap || opacity * Math.max(strength, 2 * line));
       });
     }
 

@@ -2,7 +2,8 @@
 
 Everything the element needs travels inside the HTML: the frames as one WebP contact sheet, the
 maps of every class as 16-bit integers, the truth as bits, the script itself. No request leaves the
-page. Where scripts do not run, the contact sheet and its caption stay.
+page. Where scripts do not run, the contact sheet and its caption stay. A new frame, class or mode
+is told by an event that bubbles, `cam-viewer:change`; viewer.js says what is in it.
 
 An explanation is any object with these attributes, such as `lib.explain.Explanation`:
 
@@ -27,12 +28,15 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
 from PIL import Image
 
 SCRIPT, STYLE = (Path(__file__).with_suffix(suffix) for suffix in (".js", ".css"))
 MODES = ("original", "overlay", "heatmap", "beside")
 PRINTED = ("probabilities", "logits", "bias", "times", "cells", "method", "layer")  # as they are
 COLOURS = matplotlib.colormaps["inferno"]
+BLUE_AND_ORANGE = ("#0a3fe0", "#3f78ff", "#8fb0ff", "white", "#ffba73", "#ff8a14", "#e05500")
+BOTH = LinearSegmentedColormap.from_list("both", BLUE_AND_ORANGE)  # against and for
 MASK_SIZE = 64  # the truth outline is kept at most this wide and high
 
 
@@ -63,10 +67,10 @@ def element(
     selected: class shown first, by index or name; None is the most probable one that has a map.
     versus: class whose evidence is taken away from it (why A and not B?); None takes nothing.
     frame: frame shown first; None is the one with the most evidence for that class.
-    mode: "original", "overlay" (evidence is colour and opacity), "heatmap" (colour alone) or
+    mode: "original", "overlay" (evidence is colour, opacity and lines), "heatmap" (colour alone) or
         "beside", original and overlay side by side as in the article.
     size: longest side in pixels at which frames are kept; smaller frames stay as they are.
-    tile: shown small and moving until it is opened.
+    tile: shown small and moving until it is opened, with the truth's outline if there is a truth.
     name: of the clip, which stands first in the caption.
 
     Raises ValueError naming the attribute or the argument that does not fit.
@@ -96,13 +100,16 @@ def element(
         "footprint": explanation.footprint and _footprint(explanation.footprint),
         "ledger": sums,
         "mask": None if explanation.mask is None else _mask(explanation.mask),
-        "colours": COLOURS(np.arange(256), bytes=True)[:, :3].tobytes(),
+        "colours": b"".join(
+            c(np.arange(256), bytes=True)[:, :3].tobytes() for c in (COLOURS, BOTH)
+        ),
     }
     payload = json.dumps(data, separators=(",", ":"), allow_nan=False, default=_plain)
     payload = payload.replace("<", "\\u003c")  # so no class name can close the script element
     told = f"{name} · " * bool(name) + caption(explanation)
     state = f'class-index="{class_index}" frame="{frame}" mode="{mode}"'
     state += ("" if other is None else f' versus-index="{other}"') + " tile playing" * tile
+    state += " truth" * (tile and explanation.mask is not None)
     return (
         f"<cam-viewer {state}>{picture}<p>{escape(told)}</p>"
         f'<script type="application/json">{payload}</script></cam-viewer>'
