@@ -184,7 +184,7 @@ def differ(a: np.ndarray, b: np.ndarray) -> bool:
 
 def test_pixels_follow_the_state(open_page):
     page = open_page(html(explanation(), frame=0))
-    states = {"frame": 3, "classIndex": 0, "opacity": 0.2, "mode": "heatmap", "truth": True}
+    states = {"frame": 3, "classIndex": 0, "opacity": 1, "mode": "heatmap", "truth": True}
     states["classIndex"] = (page.get("classIndex") + 1) % 3
     for name, value in states.items():
         before = page.pixels()

@@ -714,8 +714,7 @@
       others.ramp.firstElementChild.style.width = `${100 * this.threshold}%`;
       others.speed.value = this.speed;
       others.scale.checked = this.scale === "all";
-      others.truth.checked = this.truth;
-      others.against.checked = this.against;
+      for (const name of ["truth", "against"]) others[name].checked = this[name];
       others.against.disabled = mode === "original";
     }
 
