@@ -16,6 +16,7 @@ import torch
 from scipy.stats import bootstrap, spearmanr
 from tqdm import tqdm
 
+from lib.evaluation import read_record
 from lib.evaluation.marks import YARDSTICK
 from lib.files import write_text
 from lib.model.hardware import hardware, versions
@@ -103,6 +104,18 @@ def made_by(experiment: str) -> dict:
     """The command that runs, and the machine."""
     command = shlex.join(["python", "-m", f"book.experiments.{experiment}", *sys.argv[1:]])
     return dict(command=command, hardware=hardware(DEVICE), versions=versions())
+
+
+def begun(path: Path, experiment: str, budget: dict) -> dict:
+    """The record of runs of equal budget in a file, or a new one. ValueError where the file has
+    those of another budget, machine or version."""
+    record = dict(budget=budget) | made_by(experiment)
+    found = read_record(path) or record
+    differ = [name for name in record if name != "command" and found.get(name) != record[name]]
+    if differ:
+        what = f"{path} holds runs of another {' and '.join(differ)}"
+        raise ValueError(f"{what}: remove it or name another file")
+    return record | dict(runs=found.get("runs", []))
 
 
 @contextmanager

@@ -16,8 +16,7 @@ import torch
 from torch.utils.data import Subset
 from tqdm import tqdm
 
-from book.experiments.rows import DEVICE, made_by, refusing
-from lib.evaluation import read_record
+from book.experiments.rows import DEVICE, begun, refusing
 from lib.files import write_text
 from lib.miniature import CLASSES, Fresh
 from lib.model import networks
@@ -104,13 +103,7 @@ def main() -> None:
         settings = Settings(epochs=args.epochs, workers=args.workers)
         budget = dict(clips=args.clips, tests=args.tests, size=args.size, settings=asdict(settings))
         budget["settings"].pop("workers")
-        record = dict(budget=budget) | made_by("starts")
-        found = read_record(args.record) or record
-        differ = [name for name in record if name != "command" and found.get(name) != record[name]]
-        if differ:
-            what = f"{args.record} holds runs of another {' and '.join(differ)}"
-            raise ValueError(f"{what}: remove it or name another file")
-    record["runs"] = found.get("runs", [])
+        record = begun(args.record, "starts", budget)
     done = {(row["start"], row["seed"]) for row in record["runs"]}
     jobs = [(start, seed) for seed in range(args.seeds) for start in STARTS]
     for start, seed in tqdm([job for job in jobs if (job[0].name, job[1]) not in done], unit="run"):
