@@ -356,8 +356,8 @@ def test_options_without_an_effect_are_refused_by_name(options, named, monkeypat
 
 def test_the_help_says_what_each_option_does_and_its_default():
     told = {a.dest: a.help for a in command.make_parser()._actions}
-    default, paper = (RECIPES[name].lr for name in ("default", "paper"))
-    assert told["lr"].endswith(f"as a cosine (default {default}, paper {paper}).")
+    rates = ", ".join(f"{name} {recipe.lr}" for name, recipe in RECIPES.items())
+    assert told["lr"].endswith(f"as a cosine ({rates}).")
     for field in fields(Settings):
         assert len(told[field.name].split()) > 4 and told[field.name][0].isupper()
 
