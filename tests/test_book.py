@@ -11,6 +11,7 @@ from light_outputs import executed, light, notebooks
 from mathml import mathml
 from nbformat import NotebookNode
 from nbval.plugin import IPyNbFile, coalesce_streams
+from refusals import cases, rows
 
 ROOT = Path(__file__).parents[1]
 PAGES = notebooks()
@@ -123,3 +124,10 @@ def test_formulas_become_mathml():
 def test_formulas_that_would_come_out_wrong_are_refused(latex):
     with pytest.raises(ValueError, match=r"MathML|mathbf"):
         mathml(latex)
+
+
+def test_refusals_are_read_from_the_tests():
+    path = ROOT / "tests" / "test_networks.py"
+    found = {given.split(":")[0]: (given, said) for given, said, _ in rows(path, cases([path]))}
+    given, said = found["what is no file of weights is named with the remedy"]
+    assert "foreign; empty; cut;" in given and said.startswith("ValueError: n.safetensors")

@@ -66,6 +66,7 @@ def build(design: Design, size: int) -> nn.Module:
     layers = [nn.Conv2d(into, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
     for kernel in design.kernels:
         layers.append(Bottleneck(width, width // 4))
+        nn.init.constant_(layers[-1].bn3.weight, 0.5)
         shape = width // 4, width // 4, kernel
         layers[-1].conv2 = nn.Conv2d(*shape, padding=kernel // 2, bias=False)
     upper = nn.Sequential(*[Changes()] * design.changes, *layers)
@@ -118,7 +119,7 @@ def main() -> None:
     add("--designs", nargs="+", metavar="NAME", help="some of them (all)")
     add("--record", type=Path, default=Path("book/results/designs.json"), help="(%(default)s)")
     args = parser.parse_args()
-    settings = Settings(epochs=args.epochs, lr=2e-3)
+    settings = Settings(epochs=args.epochs, lr=2e-3, weight_decay=0.05)
     wanted = [d for d in DESIGNS if not args.designs or d.name in args.designs]
     budget = dict(clips=args.clips, tests=args.tests, size=args.size, settings=asdict(settings))
     with refusing(parser, OSError, ValueError):

@@ -37,9 +37,8 @@ def _parser() -> argparse.ArgumentParser:
     add, cls = parser.add_argument, "NAME|INDEX"
     what = "a video file, or a zip or folder of JPEGs 00001.jpg, 00002.jpg, ...: 16 frames, 4 a "
     what += "second, from its middle; others with --network. Or a folder of such clips, also in "
-    add(
-        "clip", help=f"{what}folders inside it: all of them, to --out DIR; started again it goes on"
-    )
+    what += "folders inside it: all of them, to --out DIR; started again it goes on"
+    add("clip", help=what)
     evidence = "class whose evidence is shown (default: the most probable)"
     add("--class", dest="cls", metavar=cls, help=evidence)
     without = "why not this class? the evidence for --class minus the evidence for this one"
@@ -78,9 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(
-            "stopped; of a folder, what is done is kept: the same command goes on", file=sys.stderr
-        )
+        kept = "of a folder, what is done is kept: the same command goes on"
+        print(f"stopped; {kept}", file=sys.stderr)
         return 130
 
 

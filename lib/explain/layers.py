@@ -40,9 +40,7 @@ def table(network: nn.Module, clip: Clip) -> str:
     refused |= dict.fromkeys(linear, "linear, with no cells in the frame")
     names, method = list(sizes), getattr(network, "default_method", "cam")
     default = getattr(network, "default_layer", None) or names[-1]
-    alike = re.compile(
-        re.sub(r"\d+", r"\\d+", re.escape(default)) + "$"
-    )  # where blocks give tuples
+    alike = re.compile(re.sub(r"\d+", r"\\d+", f"{re.escape(default)}$"))  # blocks may give tuples
     kind = BLOCK if any(map(BLOCK.match, names)) else alike
     changes = [sizes[name] != sizes.get(after) for name, after in zip(names, [*names[1:], ""])]
     chosen = [n for n, last in zip(names, changes) if last or n == default or kind.match(n)]

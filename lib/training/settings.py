@@ -49,7 +49,7 @@ class Settings:
 
 RECIPES = {
     "default": Settings(epochs=12),
-    "attention": Settings(epochs=24, passes=6, lr=2e-3),
+    "attention": Settings(epochs=24, passes=6, lr=2e-3, weight_decay=0.05),
     "paper": Settings(
         epochs=30,
         batch=64,
