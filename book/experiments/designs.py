@@ -45,6 +45,7 @@ class Design:
     attention: bool = True
     changes: bool = True  # put beside the features
     width: int = 256
+    begin: float = 0.25  # what a block adds to its input is multiplied by this at the start
 
 
 DESIGNS = (
@@ -56,6 +57,8 @@ DESIGNS = (
     Design("every kernel 1 cell wide", kernels=(1, 1, 1, 1)),
     Design("four frozen stages", stages=4),
     Design("narrower", width=192),
+    Design("blocks begin at 0", begin=0.0),
+    Design("blocks begin at 1", begin=1.0),
 )
 
 
@@ -66,7 +69,7 @@ def build(design: Design, size: int) -> nn.Module:
     layers = [nn.Conv2d(into, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
     for kernel in design.kernels:
         layers.append(Bottleneck(width, width // 4))
-        nn.init.constant_(layers[-1].bn3.weight, 0.5)
+        nn.init.constant_(layers[-1].bn3.weight, design.begin)
         shape = width // 4, width // 4, kernel
         layers[-1].conv2 = nn.Conv2d(*shape, padding=kernel // 2, bias=False)
     upper = nn.Sequential(*[Changes()] * design.changes, *layers)
