@@ -97,7 +97,7 @@ def attention_lite0(output_stride: int = 32, imagenet: bool = True) -> nn.Module
     stem = Changes(), nn.Conv2d(2 * 112, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
     blocks = [Bottleneck(width, width // 4) for _ in range(4)]
     for block in blocks:
-        nn.init.constant_(block.bn3.weight, 0.25)  # near the identity: its cells stay local
+        nn.init.constant_(block.bn3.weight, 0.25)  # it begins near the identity
     for block in blocks[1::2]:
         block.conv2 = nn.Conv2d(width // 4, width // 4, 1, bias=False)
     network.blocks = nn.Sequential(*network.blocks[:5], nn.Sequential(*stem, *blocks))
