@@ -20,14 +20,7 @@ from torch import nn
 from lib.data.something import SomethingSomething
 from lib.data.streams import VIDEO_SUFFIXES
 from lib.data.video import Clip, VideoError, read_clip, square
-from lib.explain.clip import (
-    METHODS,
-    explain,
-    most_probable,
-    names_of,
-    network_inputs,
-    sampling,
-)
+from lib.explain.clip import METHODS, explain, most_probable, names_of, network_inputs, sampling
 from lib.explain.explanation import FPS, ExplainError, Explanation, nearest
 from lib.explain.maps import GRADIENT_METHODS, layers_and_logits
 from lib.viewer.viewer import distinct, html
@@ -133,10 +126,9 @@ class Explorer(widgets.VBox):
                 clip = self._read(self._sources[number][1], frames)
                 indices = [self._names.index(name) for name in classes] or None
                 if indices is None and method in GRADIENT_METHODS and len(self._names) > MANY:
-                    frames = square(
-                        clip.frames, min(self._options["size"], *clip.frames.shape[1:3])
-                    )
-                    inputs = network_inputs(self._network, frames, self._options.get("preprocess"))
+                    side = min(self._options["size"], *clip.frames.shape[1:3])
+                    shown, preprocess = square(clip.frames, side), self._options.get("preprocess")
+                    inputs = network_inputs(self._network, shown, preprocess)
                     indices = most_probable(self._network, inputs)
                 layer = None if method == "occlusion" else layer
                 explanation = explain(self._network, clip, indices, layer, method, **self._options)

@@ -6,38 +6,33 @@ was stopped goes on with the next design.
 """
 
 import argparse
-import json
 import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import Subset
-from torchvision.models.resnet import Bottleneck
 from tqdm import tqdm
 
-from book.experiments.rows import DEVICE, begun, mean, refusing
+from book.experiments.rows import DEVICE, add_run, begun, budget_arguments, mean, refusing
 from lib import miniature
 from lib.data.labels import REVERSED
-from lib.evaluation import Results
+from lib.evaluation import evaluate
 from lib.evaluation.marks import marks
 from lib.explain import explain, on_pixels
-from lib.files import write_text
 from lib.miniature import CLASSES, Fresh
-from lib.model.framewise import Attend, Changes
-from lib.model.inflate import inflate, macs
-from lib.model.networks import PROFILES, Preprocess, efficientnet_lite0
+from lib.model import networks
+from lib.model.inflate import macs
 from lib.training import InMemory, Settings, remember, train
 
-CHANNELS = {3: 40, 4: 80, 5: 112}  # after so many stages
+SEED = 500  # of the clips
 MARKS = ("pointing", "mass", "rank", "time")
 
 
 @dataclass(frozen=True)
 class Design:
-    """How the upper part is built."""
+    """How the upper part is built, as `lib.model.networks.attention_lite0` takes it."""
 
     name: str
     stages: int = 5  # below it, frozen
@@ -63,49 +58,34 @@ DESIGNS = (
 
 
 def build(design: Design, size: int) -> nn.Module:
-    """The network of a design, as `lib.model.build` makes that of a profile."""
-    network, width, stages = efficientnet_lite0(), design.width, design.stages
-    into = CHANNELS[stages] * (1 + design.changes)
-    layers = [nn.Conv2d(into, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-    for kernel in design.kernels:
-        layers.append(Bottleneck(width, width // 4))
-        nn.init.constant_(layers[-1].bn3.weight, design.begin)
-        shape = width // 4, width // 4, kernel
-        layers[-1].conv2 = nn.Conv2d(*shape, padding=kernel // 2, bias=False)
-    upper = nn.Sequential(*[Changes()] * design.changes, *layers)
-    network.blocks = nn.Sequential(*network.blocks[:stages], upper)
-    network.conv_head = nn.Identity()
-    network.bn2 = Attend(width) if design.attention else nn.Identity()
-    network.classifier = nn.Linear(width, len(CLASSES))
-    nn.init.normal_(network.classifier.weight, std=0.01)
-
-    def new(name: str, conv: nn.Conv2d) -> bool:
-        return name.startswith(f"blocks.{stages}.") and name.endswith("conv2")
-
-    network = inflate(network, 3, "random", new, "replicate")
-    network.classes, network.profile, network.output_stride = CLASSES, PROFILES["attention"], 16
-    network.preprocess = Preprocess(size, (0.5,) * 3, (0.5,) * 3)
-    return network
+    """The network of a design."""
+    how = {name: value for name, value in asdict(design).items() if name != "name"}
+    return networks.build(replace(networks.PROFILES["attention"], size=size), CLASSES, **how)
 
 
-def try_one(design: Design, clips: InMemory, tests: InMemory, size: int, settings: Settings):
+def try_one(
+    design: Design, clips: InMemory, tests: InMemory, size: int, settings: Settings
+) -> dict:
     """Train one design; its accuracy and the marks of its maps on the test clips."""
     torch.manual_seed(settings.seed)
-    network = build(design, size).to(DEVICE)
-    begun, log = time.time(), train(network, clips, tests, settings)
-    seconds, found, logits = round(time.time() - begun), [], {"forward": [], "reversed": []}
+    network, begin, found = build(design, size).to(DEVICE), time.time(), []
+    log = train(network, clips, tests, settings)
+    seconds = round(time.time() - begin)
+    results = evaluate(network, drawn_clips("test", len(tests), size), ("forward", "reversed"))
     for i in tqdm(range(len(tests)), "marks", leave=False):
-        drawn = miniature.draw("test", i, 500, np.arange(16) / 4, size)
+        drawn = miniature.draw("test", i, SEED, np.arange(16) / 4, size)
         explanation = explain(network, drawn, drawn.label)
         heat = on_pixels(explanation.maps[0], explanation.cells, (size, size))
         found.append(marks(heat, drawn.truth))
-        logits["forward"].append(explanation.logits)
-        logits["reversed"].append(explain(network, drawn.frames[::-1].copy(), 0).logits)
-    results = Results({k: np.stack(v) for k, v in logits.items()}, tests.labels.numpy(), CLASSES)
     row = dict(design=asdict(design), train_top1=log[-1]["top1"], top1=results.accuracy())
     row |= dict(called_opposite=results.only(REVERSED).called_opposite(), seconds=seconds)
     row |= {name: mean(m[name] for m in found if name in m) for name in MARKS}
     return row | dict(gmac=round(macs(network, 1, 3, 16, size, size) / 1e9, 2))
+
+
+def drawn_clips(split: str, clips: int, size: int) -> Subset:
+    """The same clips in every epoch."""
+    return Subset(Fresh(split, clips, SEED, size), range(clips))
 
 
 def main() -> None:
@@ -115,20 +95,15 @@ def main() -> None:
         "their heat lies.",
     )
     add = parser.add_argument
-    add("--clips", type=int, default=3600, help="training clips (%(default)s)")
-    add("--epochs", type=int, default=4)
-    add("--tests", type=int, default=200, help="test clips (%(default)s)")
-    add("--size", type=int, default=192, help="side of the frames (%(default)s)")
+    budget_arguments(add, 3600, 4, 200, 192, "book/results/designs.json")
     add("--designs", nargs="+", metavar="NAME", help="some of them (all)")
-    add("--record", type=Path, default=Path("book/results/designs.json"), help="(%(default)s)")
     args = parser.parse_args()
     settings = Settings(epochs=args.epochs, lr=2e-3, weight_decay=0.05)
     wanted = [d for d in DESIGNS if not args.designs or d.name in args.designs]
-    budget = dict(clips=args.clips, tests=args.tests, size=args.size, settings=asdict(settings))
     with refusing(parser, OSError, ValueError):
         if len(wanted) < len(args.designs or wanted):
             raise ValueError(f"--designs: choose from {', '.join(repr(d.name) for d in DESIGNS)}")
-        record = begun(args.record, "designs", json.loads(json.dumps(budget)))
+        record = begun(args, settings, "designs")
     done = [row["design"]["name"] for row in record["runs"]]
     kept: dict[int, tuple[InMemory, ...]] = {}  # of the last number of stages
     for design in sorted((d for d in wanted if d.name not in done), key=lambda d: -d.stages):
@@ -136,12 +111,11 @@ def main() -> None:
             kept.clear()
             network = build(design, args.size).to(DEVICE)
             kept[design.stages] = tuple(
-                remember(network, Subset(Fresh(split, n, 500, args.size), range(n)), settings)
+                remember(network, drawn_clips(split, n, args.size), settings)
                 for split, n in (("train", args.clips), ("test", args.tests))
             )
-        record["runs"].append(try_one(design, *kept[design.stages], args.size, settings))
-        tqdm.write(json.dumps(record["runs"][-1]))
-        write_text(args.record, json.dumps(record, indent=1) + "\n")
+        run = try_one(design, *kept[design.stages], args.size, settings)
+        add_run(args.record, record, run)
 
 
 if __name__ == "__main__":

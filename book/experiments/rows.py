@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from lib.evaluation import read_record
 from lib.evaluation.marks import YARDSTICK
 from lib.files import write_text
 from lib.model.hardware import hardware, versions
+from lib.training import Settings
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -106,9 +108,20 @@ def made_by(experiment: str) -> dict:
     return dict(command=command, hardware=hardware(DEVICE), versions=versions())
 
 
-def begun(path: Path, experiment: str, budget: dict) -> dict:
+def budget_arguments(add: Callable, clips: int, epochs: int, tests: int, size: int, record: str):
+    """The arguments of a command whose runs have an equal budget, with these defaults."""
+    add("--clips", type=int, default=clips, help="training clips (%(default)s)")
+    add("--epochs", type=int, default=epochs)
+    add("--tests", type=int, default=tests, help="test clips (%(default)s)")
+    add("--size", type=int, default=size, help="side of the frames (%(default)s)")
+    add("--record", type=Path, default=Path(record), help="JSON file (%(default)s)")
+
+
+def begun(args: argparse.Namespace, settings: Settings, experiment: str) -> dict:
     """The record of runs of equal budget in a file, or a new one. ValueError where the file has
     those of another budget, machine or version."""
+    path, budget = args.record, dict(clips=args.clips, tests=args.tests, size=args.size)
+    budget["settings"] = {k: v for k, v in asdict(settings).items() if k != "workers"}
     record = dict(budget=budget) | made_by(experiment)
     found = read_record(path) or record
     differ = [name for name in record if name != "command" and found.get(name) != record[name]]
@@ -116,6 +129,13 @@ def begun(path: Path, experiment: str, budget: dict) -> dict:
         what = f"{path} holds runs of another {' and '.join(differ)}"
         raise ValueError(f"{what}: remove it or name another file")
     return record | dict(runs=found.get("runs", []))
+
+
+def add_run(path: Path, record: dict, run: dict) -> None:
+    """Print a run, and write the record with it."""
+    record["runs"].append(run)
+    tqdm.write(json.dumps(run))
+    write_text(path, json.dumps(record, indent=1) + "\n")
 
 
 @contextmanager

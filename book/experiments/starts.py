@@ -5,25 +5,20 @@ accuracy on the same test clips is recorded. A run that was stopped goes on.
 """
 
 import argparse
-import json
 import os
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 from torch.utils.data import Subset
 from tqdm import tqdm
 
-from book.experiments.rows import DEVICE, begun, refusing
-from lib.files import write_text
+from book.experiments.rows import DEVICE, add_run, begun, budget_arguments, refusing
 from lib.miniature import CLASSES, Fresh
 from lib.model import networks
 from lib.model.networks import PROFILES, Profile
 from lib.training import InMemory, Settings, remember, train
-
-RESULTS = Path("book/results/starts.json")
 
 
 @dataclass(frozen=True)
@@ -91,26 +86,18 @@ def main() -> None:
         "budget; record the accuracies.",
     )
     add = parser.add_argument
-    add("--clips", type=int, default=1200, help="training clips (%(default)s)")
-    add("--epochs", type=int, default=3)
-    add("--tests", type=int, default=400, help="test clips (%(default)s)")
+    budget_arguments(add, 1200, 3, 400, 96, "book/results/starts.json")
     add("--seeds", type=int, default=3)
-    add("--size", type=int, default=96, help="side of the frames (%(default)s)")
     add("--workers", type=int, default=os.cpu_count())
-    add("--record", type=Path, default=RESULTS, help="JSON file (%(default)s)")
     args = parser.parse_args()
     with refusing(parser, OSError, ValueError):
         settings = Settings(epochs=args.epochs, workers=args.workers)
-        budget = dict(clips=args.clips, tests=args.tests, size=args.size, settings=asdict(settings))
-        budget["settings"].pop("workers")
-        record = begun(args.record, "starts", budget)
+        record = begun(args, settings, "starts")
     done = {(row["start"], row["seed"]) for row in record["runs"]}
     jobs = [(start, seed) for seed in range(args.seeds) for start in STARTS]
     for start, seed in tqdm([job for job in jobs if (job[0].name, job[1]) not in done], unit="run"):
         one = replace(settings, seed=seed)
-        record["runs"].append(train_one(start, args.clips, args.tests, args.size, one))
-        tqdm.write(json.dumps(record["runs"][-1]))
-        write_text(args.record, json.dumps(record, indent=1) + "\n")
+        add_run(args.record, record, train_one(start, args.clips, args.tests, args.size, one))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,10 @@ def is_jpegs(path: Path) -> bool:
     return path.is_dir() or path.suffix.lower() == ".zip"
 
 
+def is_frame(name: str) -> bool:
+    return name[0].isdigit() and name.endswith(".jpg")
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[list[tuple[float, Path | zipfile.Path]]]:
     """(seconds, JPEG) of 00001.jpg, 00002.jpg, ...; other files are ignored."""
@@ -25,7 +29,7 @@ def opened(path: Path) -> Iterator[list[tuple[float, Path | zipfile.Path]]]:
         nullcontext(path) if path.is_dir() else zipfile.ZipFile(path) as folder,
     ):
         files = [*(path if path.is_dir() else zipfile.Path(folder)).iterdir()]
-        found = {f.name: f for f in files if f.name[0].isdigit() and f.name.endswith(".jpg")}
+        found = {f.name: f for f in files if is_frame(f.name)}
         names = [f"{number:05}.jpg" for number in range(1, len(found) + 1)]
         if not names:
             inside = [f.name for f in files if f.is_dir()][:1]

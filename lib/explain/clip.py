@@ -13,14 +13,7 @@ from tqdm import tqdm
 from lib.data.video import Clip, read_clip, square
 from lib.explain import occlusion
 from lib.explain.explanation import FPS, ExplainError, Explanation, class_index
-from lib.explain.maps import (
-    GRADIENT_METHODS,
-    OneByOne,
-    Reshape,
-    check_logits,
-    maps_of,
-    watching,
-)
+from lib.explain.maps import GRADIENT_METHODS, OneByOne, Reshape, check_logits, maps_of, watching
 from lib.explain.overlay import interpolation
 from lib.explain.receptive_field import ReceptiveField, measure, tap_energies
 from lib.model.networks import Preprocess, evaluation_mode
@@ -254,10 +247,9 @@ def network_inputs(network: nn.Module, frames: np.ndarray, preprocess=None) -> T
         if x.is_meta:
             raise ExplainError(f"{name} is on the meta device, without numbers: load weights first")
         if x.is_inference():
-            raise ExplainError(
-                f"{name} was made under torch.inference_mode, and gradients refuse it: make the "
-                "network outside, or explain copy.deepcopy(network)"
-            )
+            made = f"{name} was made under torch.inference_mode, and gradients refuse it"
+            remedy = "make the network outside, or explain copy.deepcopy(network)"
+            raise ExplainError(f"{made}: {remedy}")
     parameter = next((p for p in network.parameters() if p.is_floating_point()), inputs)
     return inputs.to(parameter.device, parameter.dtype)
 

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from lib.data.jpegs import is_frame
 from lib.data.streams import VIDEO_SUFFIXES
 from lib.data.video import VideoError
 from lib.explain.explanation import ExplainError, Explanation, page
@@ -36,8 +37,8 @@ def is_clip(path: Path) -> bool:
     if not path.is_dir():
         return path.suffix.lower() in CLIPS
     names = [file.name for file in path.iterdir()]
-    frames = any(name[0].isdigit() and name.endswith(".jpg") for name in names)
-    return frames and not any(Path(name).suffix.lower() in CLIPS for name in names)
+    others = any(Path(name).suffix.lower() in CLIPS for name in names)
+    return any(map(is_frame, names)) and not others
 
 
 def clips_in(folder: Path, without: Path) -> tuple[list[Path], list[Path]]:

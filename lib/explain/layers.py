@@ -10,9 +10,9 @@ from torch import nn
 from tqdm import tqdm
 
 from lib.data.video import Clip
-from lib.explain.clip import explain, most_probable, network_inputs
+from lib.explain.clip import explain, network_inputs
 from lib.explain.explanation import ExplainError, Explanation
-from lib.explain.maps import layers_and_logits
+from lib.explain.maps import check_logits, layers_and_logits
 
 BLOCK = re.compile(r"(.*\.)?(blocks?|layers?|stages?)\.\d+$")  # a block, by its name
 COLUMNS = "layer", "cells", "a cell sees", "half of it", "adds up", "seconds", ""
@@ -33,7 +33,8 @@ def table(network: nn.Module, clip: Clip) -> str:
     Raises ExplainError for a network of which nothing can be explained.
     """
     inputs, refused, rows = network_inputs(network, clip.frames), {}, [COLUMNS]
-    sizes, _ = layers_and_logits(network, inputs, getattr(network, "reshape", None), refused)
+    reshape = getattr(network, "reshape", None)
+    sizes, logits = layers_and_logits(network, inputs, reshape, refused)
     if not sizes:
         raise ExplainError("no layer gives (N, C, T, h, w) with more than one cell")
     linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
@@ -44,7 +45,8 @@ def table(network: nn.Module, clip: Clip) -> str:
     kind = BLOCK if any(map(BLOCK.match, names)) else alike
     changes = [sizes[name] != sizes.get(after) for name, after in zip(names, [*names[1:], ""])]
     chosen = [n for n, last in zip(names, changes) if last or n == default or kind.match(n)]
-    (first,) = most_probable(network, inputs, 1)
+    check_logits(network, inputs, logits)
+    first = int(logits[0].argmax())
     for name in tqdm(chosen, "layers", leave=False):
         begin = time.perf_counter()
         try:

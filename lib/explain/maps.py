@@ -144,7 +144,8 @@ def layers_and_logits(
     def measure(name: str, output) -> None:
         volume, why = volume_of(output)
         if why:
-            (refused if refused is not None else {})[name] = f"gives {shape_of(output)}{why}"
+            if refused is not None:
+                refused[name] = f"gives {shape_of(output)}{why}"
             return
         if before[1] is output and before[0].startswith(f"{name}."):
             del sizes[before[0]]

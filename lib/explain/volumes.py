@@ -26,9 +26,8 @@ class Reader:
 
     def __init__(self, network: nn.Module, inputs: Tensor, reshape: Reshape | None):
         self.network, self.inputs, self.reshape = network, inputs, reshape
-        norms = (
-            m for m in network.modules() if type(m).__name__.endswith(("LayerNorm", "RMSNorm"))
-        )
+        kinds = "LayerNorm", "RMSNorm"
+        norms = (m for m in network.modules() if type(m).__name__.endswith(kinds))
         known = (getattr(m, "normalized_shape", getattr(m, "weight", None)) for m in norms)
         self.widths = {tuple(getattr(x, "shape", x)) for x in known if x is not None}
         self.channels: int | None = None  # of the last convolution; None after another layer
@@ -38,9 +37,8 @@ class Reader:
 
         def note(module: nn.Module, _arguments, output) -> None:
             if isinstance(output, Tensor) and output.ndim == 5:
-                self.channels = (
-                    output.shape[1] if isinstance(module, _ConvNd | _BatchNorm) else None
-                )
+                first = isinstance(module, _ConvNd | _BatchNorm)
+                self.channels = output.shape[1] if first else None
 
         telling = _ConvNd | _BatchNorm | nn.LayerNorm | nn.RMSNorm | nn.Linear
         modules = (m for m in self.network.modules() if isinstance(m, telling))

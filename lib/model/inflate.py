@@ -38,7 +38,7 @@ RULES: dict[str, Rule] = {
     "none": lambda name, conv: False,
     "late": lambda name, conv: RULES["upper"](name, conv) and name.endswith("conv_pw"),
     "upper": lambda name, conv: name.startswith(("blocks.5.", "blocks.6.", "conv_head")),
-    "attention": lambda name, conv: name.startswith("blocks.5.") and name.endswith("conv2"),
+    "attention": lambda name, conv: name.startswith("blocks.") and name.endswith("conv2"),
 }
 
 #: Layers, functions and methods that treat every number alone, whatever the shape.
@@ -128,9 +128,8 @@ class Growth:
             if node.target == "permute":
                 turns.append(node.args[1:])
             elif node.op == "call_module":
-                turns += [
-                    tuple(getattr(self.modules[f"{around}.{node.target}".lstrip(".")], "dims", ()))
-                ]
+                child = self.modules[f"{around}.{node.target}".lstrip(".")]
+                turns.append(tuple(getattr(child, "dims", ())))
         return [turn for turn in turns if turn] != [(0, 2, 3, 1), (0, 3, 1, 2)]
 
     def kind(self, name: str) -> str:

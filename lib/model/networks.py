@@ -87,21 +87,33 @@ def efficientnet_lite0(output_stride: int = 32, imagenet: bool = True) -> nn.Mod
     return network.eval()
 
 
-def attention_lite0(output_stride: int = 32, imagenet: bool = True) -> nn.Module:
-    """EfficientNet-Lite0 whose two upper stages give way to four bottlenecks of ResNet with random
-    weights, which see changes, and attention over their cells; 2D, in eval mode. Two of the four
-    have a kernel of one cell. Its output stride is always 16."""
+def attention_lite0(
+    output_stride: int = 32,
+    imagenet: bool = True,
+    stages: int = 5,
+    kernels: tuple[int, ...] = (3, 1, 3, 1),
+    attention: bool = True,
+    changes: bool = True,
+    width: int = 256,
+    begin: float = 0.25,
+) -> nn.Module:
+    """EfficientNet-Lite0 whose stages above the first `stages` give way to bottlenecks of ResNet
+    with random weights, which see changes, and attention over their cells; 2D, in eval mode. A
+    block has a kernel of so many cells, and adds `begin` times what it finds at the start: it
+    begins near the identity. `book.experiments.designs` tries others. The stride is always 16."""
     from torchvision.models.resnet import Bottleneck
 
-    network, width = efficientnet_lite0(32, imagenet), 256
-    stem = Changes(), nn.Conv2d(2 * 112, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
-    blocks = [Bottleneck(width, width // 4) for _ in range(4)]
-    for block in blocks:
-        nn.init.constant_(block.bn3.weight, 0.25)  # it begins near the identity
-    for block in blocks[1::2]:
-        block.conv2 = nn.Conv2d(width // 4, width // 4, 1, bias=False)
-    network.blocks = nn.Sequential(*network.blocks[:5], nn.Sequential(*stem, *blocks))
-    network.conv_head, network.bn2 = nn.Identity(), Attend(width)
+    network = efficientnet_lite0(32, imagenet)
+    into = {4: 80, 5: 112}[stages] * (1 + changes)
+    stem = nn.Conv2d(into, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+    blocks = [Bottleneck(width, width // 4) for _ in kernels]
+    for block, kernel in zip(blocks, kernels):
+        nn.init.constant_(block.bn3.weight, begin)
+        if kernel == 1:
+            block.conv2 = nn.Conv2d(width // 4, width // 4, 1, bias=False)
+    upper = nn.Sequential(*[Changes()] * changes, *stem, *blocks)
+    network.blocks = nn.Sequential(*network.blocks[:stages], upper)
+    network.conv_head, network.bn2 = nn.Identity(), Attend(width) if attention else nn.Identity()
     network.classifier = nn.Linear(width, 1000)
     return network.eval()
 
@@ -134,10 +146,9 @@ BACKBONES = {  # what makes each, and the mean and standard deviation of its col
 }
 
 
-def build(
-    profile: str | Profile, classes: list[str], output_stride: int = 32, imagenet: bool = True
-) -> nn.Module:
-    """An inflated network with a new head for `classes`, not yet trained on clips.
+def build(profile: str | Profile, classes: list[str], output_stride: int = 32, **how) -> nn.Module:
+    """An inflated network with a new head for `classes`, not yet trained on clips. `how`: imagenet,
+    whether with its weights (True), and what else the function takes that makes the backbone.
 
     It gives logits (N, len(classes)) and carries `classes`, `preprocess`, `profile` and
     `output_stride` as attributes: with an output stride of 16, maps are twice as fine as with 32.
@@ -146,7 +157,7 @@ def build(
         raise ValueError(f"output_stride={output_stride}: choose 16 or 32")
     profile = PROFILES[profile] if isinstance(profile, str) else profile
     backbone, mean, std = BACKBONES[profile.backbone]
-    net2d = backbone(output_stride, imagenet)
+    net2d = backbone(output_stride, **how)
     name = "classifier" if hasattr(net2d, "classifier") else "fc"
     head = nn.Linear(getattr(net2d, name).in_features, len(classes))
     nn.init.normal_(head.weight, std=0.01)

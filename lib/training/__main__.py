@@ -23,8 +23,6 @@ from lib.training.journal import CannotStart, Diverged
 from lib.training.loop import train
 from lib.training.settings import RECIPES, Settings
 
-STARTS = ("scratch", "mean", "centre")
-
 
 def main() -> None:
     parser = make_parser()
@@ -46,7 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--profile", choices=networks.PROFILES, default="default")
-    add("--start", choices=STARTS, help="without or with ImageNet's weights")
+    add("--start", choices=("scratch", "mean", "centre"), help="without or with ImageNet's weights")
     add("--data", type=Path, help="folder of Something-Something, either release, or a cache of it")
     add("--classes", choices=CLASS_SETS, default="40", help="with --data (%(default)s)")
     add("--resplit", type=int, metavar="SEED", help="with --data: a new random split, 8:1:1")

@@ -45,10 +45,10 @@ def train(
 
     A dataset with a method `epoch(number)` is asked for new clips every `settings.passes` epochs.
     Where only the upper stages are trained, clips are passed through `remember` first, unless they
-    are seen once. In the `folder` a run that was
-    stopped goes on, if network, clips, settings and `options` (what else its result depends on) are
-    the same. It writes a checkpoint and a line of its log every `checkpoint_every` updates, and
-    calls `on_update(update, epoch)` after each, both counted from 1 over the whole run.
+    are seen once. In the `folder` a run that was stopped goes on, if network, clips, settings and
+    `options` (what else its result depends on) are the same. It writes a checkpoint and a line of
+    its log every `checkpoint_every` updates, and calls `on_update(update, epoch)` after each, both
+    counted from 1 over the whole run.
 
     Raises Diverged for a loss or weights that are not finite, before they are written; CannotStart
     for the checkpoint of another run, or a run that is still in the folder, a batch that cannot be
