@@ -8,7 +8,7 @@ import pytest
 from book.experiments import designs
 
 ARGS = ["--clips", "8", "--tests", "40", "--epochs", "1", "--size", "64"]
-SOME = ["attention and changes", "without attention", "four frozen stages"]
+SOME = ["as it ships", "places weighed alike", "wider"]
 
 
 def run(monkeypatch, record, *more):
@@ -24,14 +24,9 @@ def test_designs_are_marked_on_the_same_clips(monkeypatch, tmp_path, capsys):
     for row in runs:
         assert 0 <= row["top1"] <= 1 and row["pointing"]["clips"] == runs[0]["pointing"]["clips"]
         assert row["mass"]["low"] <= row["mass"]["mean"] <= row["mass"]["high"]
-    assert runs[0]["mass"] != runs[1]["mass"] and runs[0]["gmac"] > runs[2]["gmac"]
+    assert runs[0]["mass"] != runs[1]["mass"] and runs[0]["gmac"] < runs[2]["gmac"]
 
     assert run(monkeypatch, file, "--designs", SOME[0])["runs"] == runs
     with pytest.raises(SystemExit) as stop:
         run(monkeypatch, file, "--designs", "another")
     assert stop.value.code == 2 and "--designs: choose from" in capsys.readouterr().err
-
-
-def test_a_design_without_attention_has_even_weights():
-    with_attention, without = (designs.build(d, 64) for d in designs.DESIGNS[:2])
-    assert hasattr(with_attention.bn2, "score") and not hasattr(without.bn2, "score")

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from lib.model import networks
-from lib.model.framewise import Attend, Changes, Framewise
+from lib.model.framewise import Framewise, SeeMotion
 from lib.model.inflate import inflate, macs, parameters
 from lib.model.kernels import inflate_weight
 
@@ -61,27 +61,40 @@ def test_with_repeated_frames_every_start_keeps_the_identity_to_the_ends(lite0, 
     )
 
 
-def test_changes_by_hand():
-    clip = torch.tensor([0.0, 0, 5, 5]).view(1, 1, 4, 1, 1)
-    assert Changes()(clip).flatten().tolist() == [0, 0, 5, 5, 0, 10, 0, 0]
-    picture = torch.ones(1, 1, 2, 2)  # as it is in a clip that stands still
-    assert torch.equal(Changes()(picture), torch.cat([picture, 0 * picture], 1))
-    grown = inflate(nn.Sequential(Changes(), nn.Conv2d(2, 1, 1)))
-    assert isinstance(grown[0], Changes)
+def test_what_moves_by_hand():
+    """A thing of brightness 6 stands in the left place for two frames, then in the right one."""
+    clip = torch.tensor([[6.0, 6, 0, 0], [0, 0, 6, 6], [0, 0, 0, 0]]).T.reshape(1, 1, 4, 1, 3)
+    see = SeeMotion(nn.Identity())
+    seen = see(clip)  # (1, 2, 4, 1, 3)
+    weights = seen[0, 1, 1, 0, 0] / -12, seen[0, 1, 1, 0, 1] / 12  # twice the change, weighed
+    assert weights[0] == weights[1] and weights[0] == seen[0, 0, 1, 0, 0] / 6
+    # It changes in frames 1 and 2 alone, in two places of three: 4 of 12, each of them alike.
+    assert weights[0].item() == pytest.approx(3, rel=2e-3)
+    assert seen[0, 0, 0, 0, 0].item() < 0.01  # it stands there, but moves later
+    even = SeeMotion(nn.Identity(), weighed=False)
+    assert even(clip)[0, 1, :, 0].tolist() == [[0, 0, 0], [-12, 12, 0], [0, 0, 0], [0, 0, 0]]
 
 
-def test_attention_by_hand():
-    """Scores log 1, log 3, log 3, log 3: shares of 1/10 and three times 3/10, times four."""
-    attend = Attend(1)
-    attend.score.weight.data.fill_(np.log(3))
-    x = torch.tensor([0.0, 1, 1, 1]).view(1, 1, 4, 1, 1)
-    assert attend(x).flatten().tolist() == pytest.approx([0, 1.2, 1.2, 1.2])
-    net2d = nn.Sequential(nn.Conv2d(1, 1, 1), Attend(1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    net2d[0].weight.data.fill_(1)
-    net2d[0].bias.data.zero_()
-    net2d[1].score.weight.data.fill_(np.log(3))
-    grown = inflate(net2d)  # the shares are of all frames of the clip, not of each
-    assert grown(x).item() == pytest.approx(0.9)
+def test_where_nothing_moves_all_places_weigh_alike():
+    still, see = torch.rand(2, 3, 1, 4, 4).expand(-1, -1, 5, -1, -1), SeeMotion(nn.Identity())
+    wanted = torch.cat([still, 0 * still], 1)
+    assert torch.allclose(see(still), wanted, atol=1e-6)
+    assert torch.equal(see(still[:, :, 0]), wanted[:, :, 0])  # and a picture is such a clip
+    alone = still[:, :, :1].requires_grad_()
+    see(alone).sum().backward()
+    assert alone.grad.isfinite().all()
+
+
+def test_the_body_of_what_sees_motion_grows():
+    net2d = nn.Sequential(nn.Conv2d(1, 1, 1), SeeMotion(nn.Conv2d(2, 3, 3, padding=1)))
+    grown = inflate(net2d, where=lambda name, conv: name == "1.body")
+    assert isinstance(grown[1], SeeMotion) and grown[1].body.kernel_size == (3, 3, 3)
+    clip = torch.rand(1, 1, 4, 5, 5)
+    for t in 1, 2:  # the middle step is the 2D network, and a weight of each place
+        change = 2 * (grown[0](clip)[:, :, t + 1] - grown[0](clip)[:, :, t])
+        frame = net2d[1].body(torch.cat([grown[0](clip)[:, :, t], change], 1))
+        weights = grown(clip)[:, :, t] / frame
+        assert torch.allclose(weights, weights[:, :1].expand_as(weights), rtol=1e-3)
 
 
 @pytest.mark.parametrize("where", ["all", "spatial", "first", "late"])

@@ -82,62 +82,24 @@ def test_saved_and_loaded_is_the_same_network(small, tmp_path):
     loaded = networks.load(tmp_path / "n.safetensors")
     x = torch.randn(1, 3, 4, 64, 64)
     assert loaded.classes == small.classes and loaded.preprocess == small.preprocess
-    assert loaded.output_stride == small.output_stride == 32
     assert (loaded(x) - small(x)).abs().max() < 2e-2  # float16 on disk
     assert [p.name for p in tmp_path.iterdir()] == ["n.safetensors"]
-
-
-@torch.inference_mode()
-def test_finer_maps_contain_the_coarse_ones(small, tmp_path):
-    networks.save(small, tmp_path / "n.safetensors")
-    coarse, fine = (networks.load(tmp_path / "n.safetensors", stride) for stride in (32, 16))
-    x = torch.randn(1, 3, 2, 160, 160)
-    a, b = coarse.forward_features(x), fine.forward_features(x)
-    assert a.shape[-2:] == (5, 5) and b.shape[-2:] == (10, 10)
-    # every second cell, away from the frame's rim, where the padding differs
-    assert torch.allclose(a[..., 2, 2], b[..., 5, 5], atol=1e-3)
-
-
-@torch.inference_mode()
-@pytest.mark.parametrize(("stride", "cells"), [(16, 4), (32, 2)])
-def test_the_network_loaded_is_the_one_trained(small, tmp_path, stride, cells):
-    """Not one of another output stride."""
-    networks.save(networks.at_stride(small, stride), tmp_path / "n.safetensors")
-    loaded = networks.load(tmp_path / "n.safetensors")
-    assert loaded.output_stride == stride
-    assert loaded.forward_features(torch.zeros(1, 3, 1, 64, 64)).shape[-2:] == (cells, cells)
-
-
-def test_an_output_stride_that_no_backbone_has_is_refused():
-    for profile in networks.PROFILES:
-        with pytest.raises(ValueError, match="output_stride=8: choose 16 or 32"):
-            networks.build(profile, ["a", "b"], output_stride=8, imagenet=False)
-
-
-def test_a_file_that_does_not_say_its_output_stride_is_refused(small, tmp_path):
-    path = tmp_path / "older.safetensors"
-    networks.save(small, path)
-    rewrite(path, drop="output_stride")
-    with pytest.raises(ValueError, match=r"older.safetensors .*output_stride=16 or 32"):
-        networks.load(path)
-    assert networks.load(path, output_stride=32).output_stride == 32
 
 
 @torch.inference_mode()
 def test_a_clip_that_stands_still_is_the_same_at_every_step():
     """With frames repeated beyond the ends, no map can gather in the first or the last of them."""
     torch.manual_seed(0)
-    network = networks.build("attention", ["a", "b"], imagenet=False).eval()
+    network = networks.build("default", ["a", "b"], imagenet=False).eval()
     frame = torch.rand(1, 3, 1, 64, 64)
     steps = network.forward_features(frame.expand(1, 3, 8, 64, 64))  # (1, C, 8, 4, 4)
     assert steps.amax() > 0.1 and (steps - steps[:, :, :1]).abs().max() < 1e-5 * steps.amax()
 
 
-def rewrite(path, drop=None, tensors=None, **about):
+def rewrite(path, tensors=None, **about):
     """Another header, or other tensors, in a file of weights."""
     with safe_open(path, "pt") as file:
         about = json.loads(file.metadata()["about"]) | {k: json.loads(v) for k, v in about.items()}
-    about.pop(drop, None)
     save_file(load_file(path) | (tensors or {}), path, {"about": json.dumps(about)})
 
 
@@ -220,7 +182,6 @@ SPOILT = {  # what becomes of a file of weights
     "of another profile": lambda path: rewrite(path, profile=PAPER),
     "of an unknown backbone": lambda path: rewrite(path, profile=PAPER.replace("50", "51")),
     "of other classes": lambda path: rewrite(path, classes='["a", "b"]'),
-    "of no output stride": lambda path: rewrite(path, output_stride="8"),
     "of one text for classes": lambda path: rewrite(path, classes='"abc"'),
     "of numbers for classes": lambda path: rewrite(path, classes="[1, 2, 3]"),
     "of a huge picture": lambda path: rewrite(path, profile=huge("size")),
@@ -276,7 +237,7 @@ def test_evaluation_mode_puts_everything_back(small):
 
 def test_the_network_that_ships():
     network = networks.load()
-    assert network.classes == CLASSES and network.output_stride == 16
+    assert network.classes == CLASSES and network.preprocess.size == 192
     assert not network.training
     assert networks.WEIGHTS.stat().st_size < 20e6
 

@@ -339,12 +339,10 @@ def test_settings_that_make_no_sense_are_refused_by_name(name, value, monkeypatc
 
 @pytest.mark.parametrize("options, named", [
     ("--data X --clips 8", "--clips has no effect with --data"),
-    ("--data X --finish=0", "--finish has no effect with --data"),
     ("--classes 10", "--classes has no effect without --data"),
     ("--resplit 1", "--resplit has no effect without --data"),
     ("--frames 1 --reverse", "--reverse has no effect with --frames 1"),
     ("--clips 0", "--clips must be at least 1"),
-    ("--finish -1", "--finish at least 0"),
     ("--weights w.json", "--weights FILE.json is the record"),
 ])  # fmt: skip
 def test_options_without_an_effect_are_refused_by_name(options, named, monkeypatch, capsys):
@@ -630,7 +628,7 @@ def test_a_rerun_with_other_clips_is_refused_and_one_with_the_same_tells_the_sam
     """The record once said 24 clips of a network that had seen 8."""
     weights = tmp_path / "w.safetensors"
     common = ["--epochs", 1, "--workers", 0, "--folder", tmp_path / "run", "--weights", weights]
-    small(*common, "--clips", 8, "--finish", 0)
+    small(*common, "--clips", 8)
 
     def written():
         state = networks.load(weights).state_dict().items()
@@ -639,26 +637,16 @@ def test_a_rerun_with_other_clips_is_refused_and_one_with_the_same_tells_the_sam
     first = written()
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
-        small(*common, "--clips", 24, "--finish", 0)
+        small(*common, "--clips", 24)
     asked = "training.clips=8, this run asks for training.clips=24; name another folder (--folder)"
     assert stop.value.code == 2 and asked in capsys.readouterr().err
     assert written() == first
-    small(*common, "--clips", 8, "--finish", 0)
+    small(*common, "--clips", 8)
     assert "nothing is left to do" in capsys.readouterr().out
     assert written() == first
     record = json.loads(first[0])
-    assert record["clips_per_epoch"] == record["clips_drawn"] == 8 and record["finish"] == []
-    assert networks.load(weights).output_stride == 32
-
-    small(*common, "--clips", 8, "--finish", 4)  # the finish is a phase of its own
-    record = json.loads(weights.with_suffix(".json").read_text())
-    assert record["clips_drawn"] == 12 and len(record["finish"]) == 1
-    assert networks.load(weights).output_stride == 16
+    assert record["clips_per_epoch"] == record["clips_drawn"] == 8
     assert networks.load(weights).classes == CLASSES_40
-    capsys.readouterr()
-    with pytest.raises(SystemExit):
-        small(*common, "--clips", 8, "--finish", 6)
-    assert "training.clips=4, this run asks for training.clips=6" in capsys.readouterr().err
 
 
 def test_only_what_is_found_before_the_training_is_one_line(tmp_path, small, capsys, monkeypatch):
@@ -667,7 +655,7 @@ def test_only_what_is_found_before_the_training_is_one_line(tmp_path, small, cap
     said = capsys.readouterr().err
     assert stop.value.code == 2 and "nowhere: no such folder" in said and said.count("\n") == 1
     (tmp_path / "last.pt").write_bytes(b"something else")
-    common = ["--clips", 4, "--finish", 0, "--epochs", 1, "--workers", 0]
+    common = ["--clips", 4, "--epochs", 1, "--workers", 0]
     with pytest.raises(SystemExit) as stop:
         small(*common, "--folder", tmp_path)
     said = capsys.readouterr().err

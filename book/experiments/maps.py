@@ -24,8 +24,8 @@ from lib.model import networks
 from lib.model.hardware import device_of
 
 # One stage below the last, where the gradient formulas begin to differ, by backbone.
-EARLIER = {"efficientnet_lite0": "blocks.5", "attention_lite0": "blocks.5", "resnet50": "layer3"}
-WINDOW, STRIDE = (4, 32, 32), (4, 16, 16)  # of the occlusion: frames and pixels
+EARLIER = {"motion_lite0": "blocks.4", "efficientnet_lite0": "blocks.5", "resnet50": "layer3"}
+WINDOW, STRIDE = (4, 48, 48), (4, 24, 24)  # of the occlusion: frames and pixels
 
 Heat = np.ndarray  # (T, H, W) float, signed
 
@@ -86,6 +86,6 @@ def begin(
         network = networks.load(args.weights).to(DEVICE)
         weights = sha256(args.weights.read_bytes()).hexdigest()[:16]
         about = dict(split="test", seed=args.seed, size=network.preprocess.size, drawing=VERSION)
-        about |= dict(weights=weights, output_stride=network.output_stride)
+        about |= dict(weights=weights)
         rows = {name: Rows(args.folder / f"{name}.jsonl", about) for name in parts}
     return args, network, about, rows

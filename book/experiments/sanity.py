@@ -160,7 +160,7 @@ def on_random_labels(network: nn.Module, seed: int, folder: Path) -> tuple[nn.Mo
     order = torch.randperm(CLIPS, generator=torch.Generator().manual_seed(seed))
     shuffled = InMemory(kept.features, kept.labels[order.to(kept.labels.device)])
     log = train(coarse, shuffled, shuffled, settings, folder)
-    return networks.at_stride(coarse, network.output_stride), log[-1]
+    return coarse, log[-1]
 
 
 # --- the command ----------------------------------------------------------------------------------

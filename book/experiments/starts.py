@@ -33,7 +33,7 @@ class Start:
 
     def profile(self, size: int) -> Profile:
         changed = dict(size=size, where=self.where, init=self.init, kernel=self.kernel)
-        return replace(PROFILES["default"], **changed)
+        return replace(PROFILES["lite0"], **changed)
 
 
 STARTS = (

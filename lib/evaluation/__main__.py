@@ -51,7 +51,7 @@ def main() -> None:
     also = ("resplit", "windows") if args.data else ("seed",)
     about = {name: getattr(args, name) for name in ("split", "classes", *also)}
     about |= dict(data=str(args.data or "drawn miniature clips"))
-    about |= dict(weights=args.weights.name, output_stride=network.output_stride)
+    about |= dict(weights=args.weights.name)
     about |= dict(command=shlex.join(["python", "-m", "lib.evaluation", *sys.argv[1:]]))
     add_to_record(args.record, {"single_frame" if args.single else args.split: figures | about})
 

@@ -148,7 +148,9 @@ def fill_template(template: str, placeholders: list[str]) -> str:
 class Fresh(Dataset):
     """Miniature clips drawn in memory, never the same twice: `clips` of them for each epoch.
 
-    Items are (frames (16, size, size, 3) uint8, class index). `scenery`: as in `draw`.
+    Items are (frames (16, size, size, 3) uint8, class index). Of those to train on that are larger
+    than `FRAME`, every other round of the classes is drawn at `FRAME`, as the written dataset is,
+    and enlarged: both have to be known. `scenery`: as in `draw`.
     """
 
     def __init__(self, split: str, clips: int, seed=0, size=FRAME, first=0, scenery=None):
@@ -160,8 +162,15 @@ class Fresh(Dataset):
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
         times = np.arange(16) / 4
-        drawn = draw(self.split, self.first + i, self.seed, times, self.size, scenery=self.scenery)
-        return drawn.frames, CLASSES.index(drawn.label)
+        index, side = self.first + i, self.size
+        if self.split == "train" and index // len(CLASSES) % 2:
+            side = min(side, FRAME)
+        drawn = draw(self.split, index, self.seed, times, side, scenery=self.scenery)
+        frames, wanted = drawn.frames, (self.size, self.size)
+        if side != self.size:
+            images = (Image.fromarray(frame).resize(wanted, Image.BICUBIC) for frame in frames)
+            frames = np.stack([np.asarray(image) for image in images])
+        return frames, CLASSES.index(drawn.label)
 
     def epoch(self, number: int) -> "Fresh":
         """The next clips of the endless sequence."""

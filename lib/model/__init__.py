@@ -1,4 +1,4 @@
 """A 2D network in, a 3D network out; the networks of the book, saved and loaded."""
 
 from lib.model.inflate import inflate
-from lib.model.networks import PROFILES, WEIGHTS, at_stride, build, load, save
+from lib.model.networks import PROFILES, WEIGHTS, build, load, save

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -78,29 +79,39 @@ class GlobalPool(nn.AdaptiveAvgPool3d):
         return super().forward(x).squeeze(2)
 
 
-class Changes(nn.Module):
-    """Puts beside the channels how each changes to the next frame, twice over: (N, C, T, h, w) to
-    (N, 2 C, T, h, w). Of the last frame, and of a picture (N, C, h, w), no change is known: 0."""
+class SeeMotion(nn.Module):
+    """Runs a `body` on features and how they change, and weighs what it gives by how much each
+    place of the clip moves: (N, C, T, h, w) in, what the body makes of (N, 2 C, T, h, w) out.
+
+    The change of a feature is to the next frame, twice over; of the last frame, and of a picture
+    (N, C, h, w), none is known: 0. A place moves as far as its features change from the frame
+    before and to the next, and as far as they are from their mean over the clip, as in background
+    subtraction: the weight is the root of the product of both mean squares, over its mean over all
+    places. So the activations carry the weights, class activation maps still sum to the logit, and
+    what stands still while something moves can hardly speak.
+    """
+
+    def __init__(self, body: nn.Module, weighed: bool = True):
+        super().__init__()
+        self.body, self.weighed = body, weighed
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim == 4:
-            return torch.cat([x, torch.zeros_like(x)], 1)
+            return self.body(torch.cat([x, torch.zeros_like(x)], 1))
         later = torch.cat([x[:, :, 1:], x[:, :, -1:]], 2)
-        return torch.cat([x, 2 * (later - x)], 1)
+        y = self.body(torch.cat([x, 2 * (later - x)], 1))  # (N, D, T, h, w)
+        return y * movement(x.float(), later.float()).to(y.dtype) if self.weighed else y
 
 
-class Attend(nn.Module):
-    """Weighs the places of (N, C, ...) by a score made of their channels: the softmax over all
-    places, times their number. With a mean over the places after it, this is attention pooling
-    (Ilse et al. 2018, arXiv 1802.04712), whose weights the activations carry with them: so class
-    activation maps still sum to the logit, and lie where the network attends."""
+def movement(x: Tensor, later: Tensor) -> Tensor:
+    """How much each place moves, (N, 1, T, h, w) with mean 1, of features x (N, C, T, h, w) and
+    those of the next frame; 1 everywhere where nothing does."""
+    there = (later - x).square().mean(1, keepdim=True)
+    change = there + F.pad(there[:, :, :-1], (0, 0, 0, 0, 1, 0))  # from the frame before, too
+    apart = (x - x.mean(2, keepdim=True)).square().mean(1, keepdim=True)
+    weight = (_over_mean(change) * _over_mean(apart) + 1e-6).sqrt()
+    return weight / weight.mean((2, 3, 4), keepdim=True)
 
-    def __init__(self, channels: int):
-        super().__init__()
-        self.score = nn.Linear(channels, 1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        places = tuple(range(2, x.ndim))
-        scores = self.score(x.movedim(1, -1)).float().movedim(-1, 1)  # (N, 1, ...)
-        weights = (scores - scores.amax(places, keepdim=True)).exp()
-        return x * (weights / weights.mean(places, keepdim=True)).to(x.dtype)
+def _over_mean(x: Tensor) -> Tensor:
+    return x / x.mean((2, 3, 4), keepdim=True).clamp_min(1e-6)

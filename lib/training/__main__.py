@@ -49,7 +49,6 @@ def make_parser() -> argparse.ArgumentParser:
     add("--classes", choices=CLASS_SETS, default="40", help="with --data (%(default)s)")
     add("--resplit", type=int, metavar="SEED", help="with --data: a new random split, 8:1:1")
     add("--clips", type=int, default=2000, help="without --data: of an epoch (%(default)s)")
-    add("--finish", type=int, default=1000, help="profile default: last clips, with finer maps")
     add("--folder", type=Path, help="checkpoints and log (default: runs/PROFILE)")
     add("--weights", type=Path, help="file to write (default: in FOLDER)")
     comments = dict(re.findall(r"(\w+): .*  # (.*)", inspect.getsource(Settings)))
@@ -65,13 +64,13 @@ def make_parser() -> argparse.ArgumentParser:
 
 def choose_settings(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Settings:
     """The profile's settings with those given instead; what has no effect is refused."""
-    for name in ("clips", "finish") if args.data else ("classes", "resplit"):
+    for name in ("clips",) if args.data else ("classes", "resplit"):
         if getattr(args, name) != parser.get_default(name):
             parser.error(f"--{name} has no effect {'with' if args.data else 'without'} --data")
     if args.reverse and args.frames == 1:
         parser.error("--reverse has no effect with --frames 1")
-    if args.clips < 1 or args.finish < 0:
-        parser.error("--clips must be at least 1, --finish at least 0")
+    if args.clips < 1:
+        parser.error("--clips must be at least 1")
     if args.weights and args.weights.suffix == ".json":
         parser.error("--weights FILE.json is the record")
     if args.whole is None and args.profile != "paper":
@@ -97,16 +96,12 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
         weights.parent.mkdir(parents=True, exist_ok=True)
         if weights.is_dir():
             raise IsADirectoryError(f"{weights} is a folder: name a file")
-        training, validation, last, classes, drawing = clips_for(args, profile.size, settings)
+        training, validation, classes, drawing = clips_for(args, profile.size, settings)
         network = networks.build(profile, classes, imagenet=start != "scratch").to(device)
     except (OSError, ValueError, RuntimeError) as error:
         raise CannotStart(error) from error
     options = dict(start=start, resplit=args.resplit, drawing=drawing)
-    epochs, finish = train(network, training, validation, settings, folder, options=options), []
-    if last:  # with maps as fine as those that are explained: slow, so only for a few clips
-        network = networks.at_stride(network, 16)
-        once = replace(settings, epochs=1, lr=settings.lr / 4)
-        finish = train(network, last, validation, once, folder / "finish", options=options)
+    epochs = train(network, training, validation, settings, folder, options=options)
     if distributed.rank() > 0:
         return
     networks.save(network, weights)
@@ -119,32 +114,28 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
         hardware=hardware.hardware(device.type),
         versions=hardware.versions(),
         epochs=epochs,
-        finish=finish,
         sha256=sha256(weights.read_bytes()).hexdigest(),
     )
     if args.data is None:
-        drawn = ceil(settings.epochs / settings.passes) * args.clips
-        record["clips_drawn"] = drawn + (args.finish if last else 0)
+        record["clips_drawn"] = ceil(settings.epochs / settings.passes) * args.clips
     write_text(weights.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
     print(f"wrote {weights} and {weights.with_suffix('.json')}")
 
 
 def clips_for(args: argparse.Namespace, size: int, settings: Settings) -> tuple:
-    """Clips for training, validation and finishing, of a dataset or drawn; their classes; the
-    version of the drawing."""
+    """Clips for training and validation, of a dataset or drawn; their classes; the version of the
+    drawing."""
     if args.data is None:
         from lib.miniature.clip import CLASSES, Fresh
         from lib.miniature.dataset import VERSION
 
         training = Fresh("train", args.clips, 1000 + settings.seed, size)
         validation = Fresh("validation", 8 * len(CLASSES), 1000 + settings.seed, size)
-        finish = args.finish if args.profile == "default" else 0
-        last = Fresh("train", finish, 2000 + settings.seed, size) if finish else None
-        return training, validation, last, CLASSES, VERSION
+        return training, validation, CLASSES, VERSION
     wanted = dict(classes=class_set(args.classes), size=size, resplit=args.resplit)
     splits = ("train", "validation")
     train, validation = (SomethingSomething(args.data, split, **wanted) for split in splits)
-    return Views(train, settings.seed), validation, None, validation.classes, None
+    return Views(train, settings.seed), validation, validation.classes, None
 
 
 if __name__ == "__main__":

@@ -48,8 +48,8 @@ class Settings:
 
 
 RECIPES = {
-    "default": Settings(epochs=12),
-    "attention": Settings(epochs=24, passes=6, lr=2e-3, weight_decay=0.05),
+    "default": Settings(epochs=24, passes=6, lr=2e-3, weight_decay=0.05),
+    "lite0": Settings(epochs=12),
     "paper": Settings(
         epochs=30,
         batch=64,
