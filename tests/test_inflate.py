@@ -64,19 +64,29 @@ def test_with_repeated_frames_every_start_keeps_the_identity_to_the_ends(lite0, 
 def test_what_moves_by_hand():
     """A thing of brightness 6 stands in the left place for two frames, then in the right one."""
     clip = torch.tensor([[6.0, 6, 0, 0], [0, 0, 6, 6], [0, 0, 0, 0]]).T.reshape(1, 1, 4, 1, 3)
-    see = SeeMotion(nn.Identity())
+    see = SeeMotion(nn.Identity(), 2)
+    nn.init.zeros_(see.score.weight)
     seen = see(clip)  # (1, 2, 4, 1, 3)
     weights = seen[0, 1, 1, 0, 0] / -12, seen[0, 1, 1, 0, 1] / 12  # twice the change, weighed
     assert weights[0] == weights[1] and weights[0] == seen[0, 0, 1, 0, 0] / 6
     # It changes in frames 1 and 2 alone, in two places of three: 4 of 12, each of them alike.
     assert weights[0].item() == pytest.approx(3, rel=2e-3)
     assert seen[0, 0, 0, 0, 0].item() < 0.01  # it stands there, but moves later
-    even = SeeMotion(nn.Identity(), weighed=False)
+    even = SeeMotion(nn.Identity(), 2, weighed=False)
     assert even(clip)[0, 1, :, 0].tolist() == [[0, 0, 0], [-12, 12, 0], [0, 0, 0], [0, 0, 0]]
 
 
+def test_a_score_weighs_at_most_e_squared():
+    see = SeeMotion(nn.Identity(), 2)
+    nn.init.constant_(see.score.weight, 100)
+    picture = torch.tensor([1.0, -1.0]).view(1, 1, 1, 2)
+    seen = see(picture)[0, 0, 0]
+    assert seen.tolist() == pytest.approx([2 / (1 + np.exp(-4)), -2 / (1 + np.exp(4))])
+
+
 def test_where_nothing_moves_all_places_weigh_alike():
-    still, see = torch.rand(2, 3, 1, 4, 4).expand(-1, -1, 5, -1, -1), SeeMotion(nn.Identity())
+    still, see = torch.rand(2, 3, 1, 4, 4).expand(-1, -1, 5, -1, -1), SeeMotion(nn.Identity(), 6)
+    nn.init.zeros_(see.score.weight)
     wanted = torch.cat([still, 0 * still], 1)
     assert torch.allclose(see(still), wanted, atol=1e-6)
     assert torch.equal(see(still[:, :, 0]), wanted[:, :, 0])  # and a picture is such a clip
@@ -86,7 +96,7 @@ def test_where_nothing_moves_all_places_weigh_alike():
 
 
 def test_the_body_of_what_sees_motion_grows():
-    net2d = nn.Sequential(nn.Conv2d(1, 1, 1), SeeMotion(nn.Conv2d(2, 3, 3, padding=1)))
+    net2d = nn.Sequential(nn.Conv2d(1, 1, 1), SeeMotion(nn.Conv2d(2, 3, 3, padding=1), 3))
     grown = inflate(net2d, where=lambda name, conv: name == "1.body")
     assert isinstance(grown[1], SeeMotion) and grown[1].body.kernel_size == (3, 3, 3)
     clip = torch.rand(1, 1, 4, 5, 5)

@@ -84,34 +84,40 @@ class SeeMotion(nn.Module):
     place of the clip moves: (N, C, T, h, w) in, what the body makes of (N, 2 C, T, h, w) out.
 
     The change of a feature is to the next frame, twice over; of the last frame, and of a picture
-    (N, C, h, w), none is known: 0. A place moves as far as its features change from the frame
-    before and to the next, and as far as they are from their mean over the clip, as in background
-    subtraction: the weight is the root of the product of both mean squares, over its mean over all
-    places. So the activations carry the weights, class activation maps still sum to the logit, and
-    what stands still while something moves can hardly speak.
+    (N, C, h, w), none is known: 0. The weight of a place is `movement`, times at most e^2 or at
+    least e^-2, by a score learned of the body's `channels`: attention pooling (Ilse et al. 2018,
+    arXiv 1802.04712) that can pass over a place, but can hardly see what stands still while
+    something moves. Their mean is 1. The activations carry the weights: with a mean over all places
+    after them, class activation maps sum to the logit.
     """
 
-    def __init__(self, body: nn.Module, weighed: bool = True):
+    def __init__(self, body: nn.Module, channels: int, weighed: bool = True):
         super().__init__()
-        self.body, self.weighed = body, weighed
+        self.body, self.score = body, nn.Linear(channels, 1, bias=False) if weighed else None
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim == 4:
-            return self.body(torch.cat([x, torch.zeros_like(x)], 1))
-        later = torch.cat([x[:, :, 1:], x[:, :, -1:]], 2)
-        y = self.body(torch.cat([x, 2 * (later - x)], 1))  # (N, D, T, h, w)
-        return y * movement(x.float(), later.float()).to(y.dtype) if self.weighed else y
+        still = x.ndim == 4
+        later = x if still else torch.cat([x[:, :, 1:], x[:, :, -1:]], 2)
+        y = self.body(torch.cat([x, 2 * (later - x)], 1))  # (N, D, ...)
+        if self.score is None:
+            return y
+        score = self.score(y.movedim(1, -1)).float().movedim(-1, 1)  # (N, 1, ...)
+        weights = (2 * (score / 2).tanh()).exp()
+        weights = weights if still else weights * movement(x.float(), later.float())
+        return y * (weights / weights.mean(tuple(range(2, y.ndim)), keepdim=True)).to(y.dtype)
 
 
 def movement(x: Tensor, later: Tensor) -> Tensor:
-    """How much each place moves, (N, 1, T, h, w) with mean 1, of features x (N, C, T, h, w) and
-    those of the next frame; 1 everywhere where nothing does."""
+    """How much each place moves, (N, 1, T, h, w), of features x (N, C, T, h, w) and those of the
+    next frame; the same everywhere where nothing does.
+
+    A place moves as far as its features change, from the frame before and to the next, and as far
+    as they are from their mean over the clip, as in background subtraction: it is the root of the
+    product of both mean squares, each over its mean over all places.
+    """
     there = (later - x).square().mean(1, keepdim=True)
     change = there + F.pad(there[:, :, :-1], (0, 0, 0, 0, 1, 0))  # from the frame before, too
     apart = (x - x.mean(2, keepdim=True)).square().mean(1, keepdim=True)
-    weight = (_over_mean(change) * _over_mean(apart) + 1e-6).sqrt()
-    return weight / weight.mean((2, 3, 4), keepdim=True)
-
-
-def _over_mean(x: Tensor) -> Tensor:
-    return x / x.mean((2, 3, 4), keepdim=True).clamp_min(1e-6)
+    whole = (2, 3, 4)
+    change, apart = (m / m.mean(whole, keepdim=True).clamp_min(1e-6) for m in (change, apart))
+    return (change * apart + 1e-6).sqrt()

@@ -106,7 +106,7 @@ def motion_lite0(
         nn.init.constant_(block.bn3.weight, 0.25)
         if kernel == 1:
             block.conv2 = nn.Conv2d(width // 4, width // 4, 1, bias=False)
-    upper = SeeMotion(nn.Sequential(*stem, *blocks), weighed)
+    upper = SeeMotion(nn.Sequential(*stem, *blocks), width, weighed)
     network.blocks = nn.Sequential(*network.blocks[:5], upper)
     network.conv_head, network.bn2 = nn.Identity(), nn.Identity()
     network.classifier = nn.Linear(width, 1000)

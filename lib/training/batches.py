@@ -67,13 +67,24 @@ def stream(
 
 
 def remember(network: nn.Module, clips: Dataset, settings: Settings) -> InMemory:
-    """Clips as the stages that are not trained see them, computed once and kept in memory."""
+    """Clips as the stages that are not trained see them, computed once and kept in memory. Several
+    processes share the work; each keeps all clips."""
     if isinstance(clips, InMemory):
         return clips
-    frozen, plan = halves(network, settings)[0], in_order(len(clips), settings)
-    found = stream(network, frozen, clips, plan, settings.workers)
-    kept = zip(*tqdm(found, "clips, once", len(plan), leave=False, unit="batch"))
-    return InMemory(*map(torch.cat, kept), clips)
+    frozen, world = halves(network, settings)[0], distributed.world()
+    plan = in_order(len(clips), settings)
+    shared = len(plan) >= world > 1  # so that each has a batch
+    mine = plan[distributed.rank() :: world] if shared else plan
+    found = stream(network, frozen, clips, mine, settings.workers)
+    features = labels = None
+    for batch, (x, y) in zip(mine, tqdm(found, "clips, once", len(mine), False, unit="batch")):
+        if features is None:
+            features = x.new_zeros(len(clips), *x.shape[1:])
+            labels = y.new_zeros(len(clips))
+        features[batch], labels[batch] = x, y
+    if shared:
+        distributed.summed(features), distributed.summed(labels)
+    return InMemory(features, labels, clips)
 
 
 def in_order(clips: int, settings: Settings) -> Plan:
