@@ -35,7 +35,7 @@ class Design:
     """How the upper part is built, as `lib.model.networks.motion_lite0` takes it."""
 
     name: str
-    kernels: tuple[int, ...] = (3, 1, 3, 1)  # of its blocks, in cells; in time always 3 frames
+    kernels: tuple[int, ...] = (3, 3, 3, 3)  # of its blocks, in cells; in time always 3 frames
     weighed: bool = True  # its activations, by how much a place moves
     width: int = 192
 
@@ -43,7 +43,7 @@ class Design:
 DESIGNS = (
     Design("as it ships"),
     Design("places weighed alike", weighed=False),
-    Design("every kernel 3 cells wide", kernels=(3, 3, 3, 3)),
+    Design("every second kernel 1 cell wide", kernels=(3, 1, 3, 1)),
     Design("every kernel 1 cell wide", kernels=(1, 1, 1, 1)),
     Design("wider", width=256),
 )

@@ -87,7 +87,7 @@ def efficientnet_lite0(imagenet: bool = True) -> nn.Module:
 
 def motion_lite0(
     imagenet: bool = True,
-    kernels: tuple[int, ...] = (3, 1, 3, 1),
+    kernels: tuple[int, ...] = (3, 3, 3, 3),
     weighed: bool = True,
     width: int = 192,
 ) -> nn.Module:
