@@ -67,7 +67,7 @@ def test_what_cannot_be_marked_is_refused(drawn):
             mark(np.ones((1, 4, 4)), MASK)
     with pytest.raises(ValueError, match="need a mask"):
         controls(Clip(drawn.frames, drawn.times))
-    with pytest.raises(ValueError, match="multiples of 8"):
+    with pytest.raises(ValueError, match="multiples of 16"):
         controls(Clip(drawn.frames[:, :60], drawn.times, None, drawn.mask[:, :60]))
 
 

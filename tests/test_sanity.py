@@ -57,7 +57,7 @@ def test_what_follows_and_what_does_not(network):
 
 def test_stages_come_last_first(network):
     names = stages_with_weights(network)
-    assert names[:3] == ["classifier", "conv_head", "blocks.6"] and names[-1] == "conv_stem"
+    assert names[:3] == ["classifier", "blocks.5", "blocks.4"] and names[-1] == "conv_stem"
 
 
 def module_of(parameter):
@@ -78,11 +78,13 @@ def test_cascade_makes_one_stage_after_another_random(network):
         }
 
     assert changed(copies["classifier"]) == {"classifier"}
-    assert changed(copies["conv_head"]) == {"classifier", "conv_head"}
+    assert "blocks.5.score" in changed(copies["blocks.5"]) > {"classifier"}
     heavy = {module_of(name) for name, p in before.items() if p.ndim > 1}
     assert changed(copies["conv_stem"]) == heavy
     assert not changed(network)
-    weight, trained = (n.get_parameter("conv_head.weight") for n in (copies["conv_head"], network))
+    weight, trained = (
+        n.get_parameter("blocks.5.body.0.weight") for n in (copies["blocks.5"], network)
+    )
     assert weight.std().item() == pytest.approx(trained.std().item(), rel=0.02)
 
 

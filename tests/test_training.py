@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -413,6 +414,16 @@ def test_fresh_clips_are_never_the_same_twice():
     assert one[0].shape == (16, 128, 128, 3)
     again = fresh.epoch(1)[3]
     assert np.array_equal(two[0], again[0])
+
+
+def test_every_other_round_of_the_classes_is_drawn_as_the_dataset_is():
+    large, dataset = (miniature.Fresh("train", 80, seed=0, size=size) for size in (192, 128))
+    wide = Image.fromarray(dataset[43][0][5]).resize((192, 192), Image.BICUBIC)
+    assert np.array_equal(large[43][0][5], np.asarray(wide))
+    fine = miniature.draw("train", 3, 0, np.arange(16) / 4, 192).frames
+    assert np.array_equal(large[3][0], fine)
+    new = miniature.Fresh("test", 80, seed=0, size=192)[43][0]  # not those to be tested on
+    assert np.array_equal(new, miniature.draw("test", 43, 0, np.arange(16) / 4, 192).frames)
 
 
 def test_remembered_clips_train_the_same_network():

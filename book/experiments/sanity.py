@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,12 @@ from lib.evaluation.marks import YARDSTICK, marks
 from lib.miniature import Fresh
 from lib.model import networks
 from lib.model.hardware import device_of
-from lib.training import InMemory, Settings, remember, train
+from lib.training import RECIPES, InMemory, remember, train
 from lib.training.journal import CannotStart
 
 PARTS = ("follow", "weights", "labels")  # of the figures
 SHIFT = 16  # pixels, one cell of the default network
-CLIPS, EPOCHS = 320, 10  # of the training on random labels
+CLIPS, EPOCHS = 320, 40  # of the training on random labels
 
 Change = Callable[[np.ndarray], np.ndarray]  # of anything (T, H, W, ...)
 
@@ -153,14 +154,15 @@ def on_random_labels(network: nn.Module, seed: int, folder: Path) -> tuple[nn.Mo
     """A network of the same make that learned `CLIPS` clips with shuffled labels by heart, and its
     last epoch's record. A run that was stopped goes on from `folder`."""
     torch.manual_seed(seed)
-    coarse = networks.build(network.profile, network.classes).to(device_of(network))
-    settings = Settings(epochs=EPOCHS, reverse=False, label_smoothing=0.0, weight_decay=0.0)
+    other = networks.build(network.profile, network.classes).to(device_of(network))
+    plain = dict(passes=1, reverse=False, label_smoothing=0.0, weight_decay=0.0)
+    settings = replace(RECIPES["default"], epochs=EPOCHS, **plain)
     clips = Fresh("train", CLIPS, seed, network.preprocess.size)
-    kept = remember(coarse, clips, settings)
+    kept = remember(other, clips, settings)
     order = torch.randperm(CLIPS, generator=torch.Generator().manual_seed(seed))
     shuffled = InMemory(kept.features, kept.labels[order.to(kept.labels.device)])
-    log = train(coarse, shuffled, shuffled, settings, folder)
-    return coarse, log[-1]
+    log = train(other, shuffled, shuffled, settings, folder)
+    return other, log[-1]
 
 
 # --- the command ----------------------------------------------------------------------------------

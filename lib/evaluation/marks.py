@@ -9,7 +9,7 @@ from lib.data.video import Clip
 from lib.explain.overlay import on_pixels
 
 YARDSTICK = "frame differences"  # the control that a method has to beat
-CELLS = 8  # along each side, of the controls that are as coarse as a network's map
+CELLS = 16  # along each side, of the controls that are about as coarse as a network's map
 
 
 def pointing(heat: np.ndarray, mask: np.ndarray) -> float:
@@ -55,7 +55,7 @@ def controls(clip: Clip, seed: int = 0) -> dict[str, np.ndarray]:
     """Maps made without a network: what a method has to beat, and the best that it could be.
 
     A blob in the middle; how much each pixel changes from frame to frame; one value everywhere;
-    random values on 8x8 cells; and the truth, as 8x8 cells can show it.
+    random values on 16x16 cells; and the truth, as 16x16 cells can show it.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -67,7 +67,7 @@ def controls(clip: Clip, seed: int = 0) -> dict[str, np.ndarray]:
     change = np.abs(np.diff(frames, axis=0)).mean(3)  # (T - 1, H, W)
     change = (np.concatenate([change[:1], change]) + np.concatenate([change, change[-1:]])) / 2
     cells = ((np.arange(CELLS) + 0.5) / CELLS,) * 2
-    moving = clip.mask.reshape(t, CELLS, height // CELLS, CELLS, -1).mean((2, 4))  # (T, 8, 8)
+    moving = clip.mask.reshape(t, CELLS, height // CELLS, CELLS, -1).mean((2, 4))  # (T, 16, 16)
     noise = np.random.default_rng(seed).random((t, CELLS, CELLS))
     return {
         "centre blob": np.tile(np.exp(-2 * (x**2 + y**2)), (t, 1, 1)),

@@ -40,8 +40,9 @@ def watching(
     """One forward pass of `inputs` (N, 3, T, H, W), remembering a layer's output and the logits.
 
     layer None is the last module (the outermost, where several give the same tensor) whose output
-    is (N, C, T, h, w) with more than one cell. Of a module that runs more than once, the last run.
-    `reshape` makes (N, C, T, h, w) of another form, such as a transformer's tokens.
+    is (N, C, T, h, w) with more than one cell, and no Identity that hands on another's. Of a module
+    that runs more than once, the last run. `reshape` makes (N, C, T, h, w) of another form, such as
+    a transformer's tokens.
 
     With `gradient`, the activations are a leaf that the logits depend on, cut off from what lies
     below, and float32 at least. Differentiate inside the `with` block: a network that recomputes
@@ -57,6 +58,8 @@ def watching(
     found: dict = {"head": None, "reshape": reshape}
 
     def remember(name: str, output) -> Tensor | None:
+        if isinstance(modules[name], nn.Identity) and output is found.get("given"):
+            return None
         volume, refused = volume_of(output)
         if refused and (layer is not None or refused in (CHANNELS_LAST, TOKENS)):
             raise ExplainError(f"layer {name!r} gives {shape_of(output)}{refused}")
@@ -64,7 +67,7 @@ def watching(
             return None
         found.update(layer=name, activations=volume if layer is None else volume.clone())
         if not gradient:
-            found["passed"] = None if layer is None else output
+            found["passed"], found["given"] = None if layer is None else output, output
             return None
         if not isinstance(output, Tensor):
             said = "a gradient needs one tensor, so name a layer that gives it"
@@ -72,7 +75,8 @@ def watching(
         leaf = output.detach()
         leaf = leaf if leaf.dtype in (torch.float32, torch.float64) else leaf.float()
         found.update(leaf=leaf.requires_grad_(), activations=volume_of(leaf.detach())[0])
-        found["passed"] = leaf.to(output.dtype).clone()  # a copy: an in-place ReLU may follow
+        # A copy: an in-place ReLU may follow.
+        found["passed"] = found["given"] = leaf.to(output.dtype).clone()
         return found["passed"]
 
     def settle(_module=None, given: tuple | None = None) -> None:
@@ -103,7 +107,8 @@ def watching(
         with torch.inference_mode(not gradient), torch.set_grad_enabled(gradient):
             logits = network(inputs.clone() if inputs.is_inference() else inputs.detach())
         settle()
-        found.pop("passed", None)
+        for name in ("passed", "given"):
+            found.pop(name, None)
         check_logits(network, inputs, logits)
         if "activations" not in found:
             where = "no layer ran that" if layer is None else f"layer {layer!r} did not run; none"

@@ -41,7 +41,7 @@ ALL = 40  # classes
 MEGABYTE = 1e6
 ROUNDS = {"paper": 5, "default": 30}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-LAYERS = {"paper": "layer4", "default": "bn2"}
+LAYERS = {"paper": "layer4", "default": "blocks"}
 
 
 class Setting(NamedTuple):
