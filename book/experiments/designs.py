@@ -32,7 +32,7 @@ MARKS = ("pointing", "mass", "rank", "time")
 
 @dataclass(frozen=True)
 class Design:
-    """How the upper part is built, as `lib.model.networks.motion_lite0` takes it."""
+    """How the upper part is built, above `lib.model.networks.motion_lite0`'s frozen stages."""
 
     name: str
     kernels: tuple[int, ...] = (3, 3, 3, 3)  # of its blocks, in cells; in time always 3 frames
@@ -51,8 +51,11 @@ DESIGNS = (
 
 def build(design: Design, size: int) -> nn.Module:
     """The network of a design."""
-    how = {name: value for name, value in asdict(design).items() if name != "name"}
-    return networks.build(replace(networks.PROFILES["default"], size=size), CLASSES, **how)
+    profile = replace(networks.PROFILES["default"], size=size)
+    network = networks.build(profile, CLASSES, kernels=design.kernels, width=design.width)
+    if not design.weighed:
+        network.blocks[5].score = None
+    return network
 
 
 def try_one(

@@ -148,9 +148,8 @@ def fill_template(template: str, placeholders: list[str]) -> str:
 class Fresh(Dataset):
     """Miniature clips drawn in memory, never the same twice: `clips` of them for each epoch.
 
-    Items are (frames (16, size, size, 3) uint8, class index). Of those to train on that are larger
-    than `FRAME`, every other round of the classes is drawn at `FRAME`, as the written dataset is,
-    and enlarged: both have to be known. `scenery`: as in `draw`.
+    Items are (frames (16, size, size, 3) uint8, class index). For training, every other round of
+    the classes is drawn no larger than the written dataset, and enlarged. `scenery`: as in `draw`.
     """
 
     def __init__(self, split: str, clips: int, seed=0, size=FRAME, first=0, scenery=None):
@@ -161,15 +160,12 @@ class Fresh(Dataset):
         return self.clips
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        times = np.arange(16) / 4
-        index, side = self.first + i, self.size
+        index, side, times = self.first + i, self.size, np.arange(16) / 4
         if self.split == "train" and index // len(CLASSES) % 2:
             side = min(side, FRAME)
         drawn = draw(self.split, index, self.seed, times, side, scenery=self.scenery)
-        frames, wanted = drawn.frames, (self.size, self.size)
-        if side != self.size:
-            images = (Image.fromarray(frame).resize(wanted, Image.BICUBIC) for frame in frames)
-            frames = np.stack([np.asarray(image) for image in images])
+        images, wanted = map(Image.fromarray, drawn.frames), (self.size, self.size)
+        frames = np.stack([np.asarray(image.resize(wanted, Image.BICUBIC)) for image in images])
         return frames, CLASSES.index(drawn.label)
 
     def epoch(self, number: int) -> "Fresh":

@@ -91,15 +91,15 @@ class SeeMotion(nn.Module):
     after them, class activation maps sum to the logit.
     """
 
-    def __init__(self, body: nn.Module, channels: int, weighed: bool = True):
+    def __init__(self, body: nn.Module, channels: int):
         super().__init__()
-        self.body, self.score = body, nn.Linear(channels, 1, bias=False) if weighed else None
+        self.body, self.score = body, nn.Linear(channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         still = x.ndim == 4
         later = x if still else torch.cat([x[:, :, 1:], x[:, :, -1:]], 2)
         y = self.body(torch.cat([x, 2 * (later - x)], 1))  # (N, D, ...)
-        if self.score is None:
+        if self.score is None:  # all places alike
             return y
         score = self.score(y.movedim(1, -1)).float().movedim(-1, 1)  # (N, 1, ...)
         weights = (2 * (score / 2).tanh()).exp()

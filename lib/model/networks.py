@@ -85,18 +85,11 @@ def efficientnet_lite0(imagenet: bool = True) -> nn.Module:
     return network.eval()
 
 
-def motion_lite0(
-    imagenet: bool = True,
-    kernels: tuple[int, ...] = (3, 3, 3, 3),
-    weighed: bool = True,
-    width: int = 192,
-) -> nn.Module:
+def motion_lite0(imagenet: bool = True, kernels=(3, 3, 3, 3), width: int = 192) -> nn.Module:
     """EfficientNet-Lite0 whose last two stages give way to bottlenecks of ResNet with random
     weights, which see how features change, and weights for places that move (`SeeMotion`); 2D, in
     eval mode. Its activations have a stride of 16. A block has a kernel of so many cells, and adds
-    a quarter of what it finds at the start: it begins near the identity.
-    `book.experiments.designs` tries others.
-    """
+    a quarter of what it finds at the start. `book.experiments.designs` tries others."""
     from torchvision.models.resnet import Bottleneck
 
     network = efficientnet_lite0(imagenet)
@@ -106,7 +99,7 @@ def motion_lite0(
         nn.init.constant_(block.bn3.weight, 0.25)
         if kernel == 1:
             block.conv2 = nn.Conv2d(width // 4, width // 4, 1, bias=False)
-    upper = SeeMotion(nn.Sequential(*stem, *blocks), width, weighed)
+    upper = SeeMotion(nn.Sequential(*stem, *blocks), width)
     network.blocks = nn.Sequential(*network.blocks[:5], upper)
     network.conv_head, network.bn2 = nn.Identity(), nn.Identity()
     network.classifier = nn.Linear(width, 1000)

@@ -73,8 +73,6 @@ def choose_settings(parser: argparse.ArgumentParser, args: argparse.Namespace) -
         parser.error("--clips must be at least 1")
     if args.weights and args.weights.suffix == ".json":
         parser.error("--weights FILE.json is the record")
-    if args.whole is None and args.profile != "paper":
-        args.whole = torch.cuda.is_available()
     values = {field.name: getattr(args, field.name) for field in fields(Settings)}
     given = {name: value for name, value in values.items() if value is not None}
     try:

@@ -1,8 +1,8 @@
 """The training loop: `train`, and below it what it calls, in that order.
 
-Only what sees more than one frame at a time is trained when there is no GPU: the lower stages keep
-their ImageNet weights, see each frame once, and their output is what the upper stages learn from.
-On a GPU the whole network is trained in bfloat16, by the same loop, on one or several.
+The default trains only what sees more than one frame at a time: the lower stages keep their
+ImageNet weights, see each frame once, and their output is what the upper stages learn from. With
+`whole` all of the network is trained, in bfloat16 on a GPU, by the same loop, on one or several.
 """
 
 import json
