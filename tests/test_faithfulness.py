@@ -2,15 +2,18 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from book.experiments import faithfulness, sanity
-from book.experiments.faithfulness import blurred, curves, descending, frozen
-from book.experiments.rows import Rows, mean, table
+from book.experiments import faithfulness, maps, sanity
+from book.experiments.faithfulness import blurred, curves, descending, frozen, gini
+from book.experiments.rows import Rows, by_chance, holm, mean, table
+from lib import miniature
+from lib.model import networks
 
 
 def test_descending_counts_from_the_greatest():
@@ -72,6 +75,60 @@ def test_curve_area_by_hand(monkeypatch):
     assert areas["deletion, black"] == pytest.approx(0.5, abs=1e-4)
 
 
+def test_faithfulness_correlation_knows_where_the_evidence_is():
+    inputs = torch.rand(1, 3, 4, 24, 24)
+    inputs[..., :12, :12] += 1
+    right, wrong = np.zeros((2, 4, 24, 24))
+    right[:, :12, :12] = wrong[:, 12:, 12:] = 1
+    maps = dict(right=right, wrong=wrong, even=np.zeros((4, 24, 24)))
+    found = faithfulness.agreement(Corner(), inputs, 0, maps, seed=0)
+    assert found["right"] > 0.5 > abs(found["wrong"]) + 0.1 and "even" not in found
+
+
+def test_sparseness_by_hand():
+    assert gini(np.ones((1, 2, 5))) == 0
+    alone = np.zeros((1, 2, 5))
+    alone[0, 1, 2], alone[0, 0, 0] = 3, -9  # what speaks against the class does not count
+    assert gini(alone) == pytest.approx(0.9)
+
+
+def test_what_a_map_owes_to_looks_adds_up():
+    torch.manual_seed(0)
+    profile = replace(networks.PROFILES["default"], size=64)
+    network = networks.build(profile, ["a", "b", "c"], imagenet=False).eval()
+    inputs = torch.randn(1, 3, 4, 64, 64)
+    found = maps.looks(network, inputs, 1)
+    assert found.shape == (4, 4, 4)
+    with torch.inference_mode():
+        stills = [network(inputs[:, :, [t] * 4])[0, 1] for t in range(4)]  # each held still
+    assert found.sum().item() == pytest.approx(float(sum(stills) / 4), abs=1e-4)
+    maps_by_name = maps.by_gradient(network, inputs, 1)
+    assert set(maps_by_name) > {"cam", maps.LESS_LOOKS}
+
+
+def test_a_busier_clip_has_the_same_action():
+    drawn = miniature.draw("test", 5, 1, np.arange(4) / 4, 96)
+    crowded = maps.busier(drawn, 0)
+    changed = (crowded.frames != drawn.frames).any(3)
+    assert not changed[drawn.truth.roles > 0].any()
+    assert (changed.mean((1, 2)) > 0.01).all() and (changed[0] != changed[1]).any()
+    assert crowded.truth is drawn.truth
+
+
+def test_corrected_for_the_number_of_comparisons():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert by_chance([0.5] * 8) == pytest.approx(2 / 2**8)  # all eight one way, or the other
+    assert by_chance([0.0, 0.0, 0.0]) == 1
+    rows = [
+        dict(clip=clip, map=name, mass=clip * (name == "cam"))
+        for clip in range(1, 9)
+        for name in ("cam", "blob", "frame differences")
+    ]
+    found = table(rows)
+    assert found["cam"]["mass"]["p"] == pytest.approx(2 * 2 / 2**8, abs=1e-4)
+    assert found["blob"]["mass"]["p"] == 1
+
+
 def test_table_by_hand():
     rows = [
         dict(clip=0, map="cam", mass=0.4),
@@ -129,12 +186,13 @@ def test_the_command_records_all_parts(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sanity, "on_random_labels", learned)
     record, folder = tmp_path / "record.json", tmp_path / "logs"
     command = ["faithfulness", "--clips", "2", "--checked", "1", "--costly", "0"]
-    command += ["--folder", str(folder), "--record", str(record)]
+    command += ["--busy", "1", "--folder", str(folder), "--record", str(record)]
     monkeypatch.setattr(sys, "argv", command)
     faithfulness.main()
     figures = json.loads(record.read_text())
     assert json.loads(capsys.readouterr().out) == figures
     assert figures["marks"]["cam"]["time"]["clips"] == 2
+    assert figures["busy"]["the network"]["right"]["clips"] == 1
     assert figures["follow"]["frame differences"]["mirrored"]["mean"] == pytest.approx(1, abs=0.01)
     assert figures["weights"]["frame differences"]["classifier"]["mean"] == 1
     assert figures["labels"]["cam"]["alike"]["mean"] == pytest.approx(1)  # the same network here
@@ -143,7 +201,7 @@ def test_the_command_records_all_parts(monkeypatch, tmp_path, capsys):
     about = figures["measured_on"]
     assert (about["clips"], about["checked"], about["costly"], about["seed"]) == (2, 1, 0, 11)
 
-    monkeypatch.setattr(sys, "argv", ["sanity", *command[3:5], *command[7:]])
+    monkeypatch.setattr(sys, "argv", ["sanity", *command[3:5], *command[9:]])
     sanity.main()  # its rows are there
     again = json.loads(record.read_text())
     assert {part: again["sanity"][part] for part in sanity.PARTS} == {

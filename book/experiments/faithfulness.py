@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
 from book.experiments import sanity
-from book.experiments.maps import Heat, begin, by_gradient, by_occlusion, drawings
+from book.experiments.maps import Heat, begin, busier, by_gradient, by_occlusion, drawings
 from book.experiments.rows import Row, made_by, refusing, table
 from lib.evaluation import add_to_record, controls
 from lib.evaluation.marks import marks
@@ -26,6 +26,7 @@ from lib.model.hardware import channels_last, device_of, fast_bfloat16
 from lib.training.journal import CannotStart
 
 SHARES = (0.05, 0.15, 0.35, 0.65)  # of the clip that are covered or shown
+SETS = 40  # of blocks that are blurred
 
 
 # --- what happens to the prediction ---------------------------------------------------------------
@@ -91,14 +92,51 @@ def probabilities(network: nn.Module, clips: Tensor, cls: int) -> np.ndarray:
     return logits.softmax(1)[:, cls].cpu().numpy()
 
 
+def agreement(
+    network: nn.Module, inputs: Tensor, cls: int, maps: dict[str, Heat], seed: int
+) -> dict[str, float]:
+    """Faithfulness correlation (Bhatt et al. 2020, arXiv 2005.00631): `SETS` times, a random fifth
+    of the clip's blocks is blurred; how do what the logit loses and what each map holds there
+    correlate? Blocks of 4 frames and a sixth of each side."""
+    rng, (t, h, w) = np.random.default_rng(seed), inputs.shape[2:]
+    blocks = rng.random((SETS, t // 4, 6, 6)) < 0.2
+    sets = blocks.repeat(4, 1).repeat(h // 6, 2).repeat(w // 6, 3)  # (SETS, T, H, W)
+    away, base = torch.from_numpy(sets)[:, None].to(inputs.device), blurred(inputs)
+    with torch.inference_mode():
+        logits = [network(torch.where(part, base, inputs))[0, cls] for part in away]
+    lost = -np.array([float(logit) for logit in logits])
+    held = {name: (heat * sets).sum((1, 2, 3)) for name, heat in maps.items()}
+    return {n: float(np.corrcoef(x, lost)[0, 1]) for n, x in held.items() if np.ptp(x)}
+
+
 # --- the figures of each clip ---------------------------------------------------------------------
 
 
-def marked(network: nn.Module, indices: Sequence[int], seed: int) -> Iterator[list[Row]]:
-    """Marks of every method that costs a forward pass or a few, and of the controls."""
+def marked(
+    network: nn.Module, indices: Sequence[int], seed: int, busy: bool = False
+) -> Iterator[list[Row]]:
+    """Marks of every method that costs a forward pass or a few, and of the controls; and whether
+    the network is right. `busy`: of the clips made `busier`."""
     for i, drawn, inputs, cls in drawings(network, indices, seed):
+        if busy:
+            drawn = busier(drawn, i)
+            inputs = network.preprocess(drawn.frames).to(inputs.device)
+        with torch.inference_mode():
+            right = float(network(inputs)[0].argmax() == cls)
         maps = by_gradient(network, inputs, cls) | controls(drawn, i)
-        yield [dict(clip=i, map=name, **marks(heat, drawn.truth)) for name, heat in maps.items()]
+        rows = [
+            dict(clip=i, map=name, sparseness=gini(heat), **marks(heat, drawn.truth))
+            for name, heat in maps.items()
+        ]
+        yield [dict(clip=i, map="the network", right=right), *rows]
+
+
+def gini(heat: Heat) -> float:
+    """How few cells hold the positive evidence: 0 where all hold as much, near 1 where one holds
+    all of it (Hurley and Rickard 2009, arXiv 0811.4706)."""
+    x = np.sort(heat.clip(0), axis=None)
+    places = 2 * np.arange(1, x.size + 1) - x.size - 1
+    return float((places * x).sum() / (x.size * x.sum())) if x.any() else 0.0
 
 
 def costly(network: nn.Module, indices: Sequence[int], seed: int) -> Iterator[list[Row]]:
@@ -112,6 +150,8 @@ def costly(network: nn.Module, indices: Sequence[int], seed: int) -> Iterator[li
             del maps[same]
         maps["occlusion"] = by_occlusion(exact, inputs, cls)
         found = curves(quick, inputs, cls, maps)
+        for name, share in agreement(quick, inputs.to(dtype), cls, maps, i).items():
+            found[name]["faithfulness"] = share
         found["occlusion"] |= marks(maps["occlusion"], drawn.truth)
         yield [dict(clip=i, map=name) | areas for name, areas in found.items()]
 
@@ -127,14 +167,18 @@ def main() -> None:
     )
     add = parser.add_argument
     add("--clips", type=int, default=400, help="marked on the truth (%(default)s)")
+    add("--busy", type=int, default=100, help="... with more that moves (%(default)s)")
     add("--costly", type=int, default=20, help="... and by what takes long (%(default)s)")
     add("--checked", type=int, default=40, help="clips of the sanity checks (%(default)s)")
-    args, network, about, rows = begin(parser, ("truth", "costly", *sanity.PARTS))
+    args, network, about, rows = begin(parser, ("truth", "busy", "costly", *sanity.PARTS))
     with refusing(parser, CannotStart):
         figures = sanity.figures(network, rows, args)
     found = rows["truth"].measure(args.clips, lambda i: marked(network, i, args.seed))
     found += rows["costly"].measure(args.costly, lambda i: costly(network, i, args.seed))
-    about |= dict(clips=args.clips, checked=args.checked, costly=args.costly)
+    crowded = rows["busy"].measure(args.busy, lambda i: marked(network, i, args.seed, busy=True))
+    figures |= dict(busy=table(crowded))
+    counts = ("clips", "busy", "checked", "costly")
+    about |= {name: getattr(args, name) for name in counts}
     about = made_by("faithfulness") | dict(measured_on=about)
     add_to_record(args.record, about | figures | dict(marks=table(found)))
 

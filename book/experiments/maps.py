@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,12 +21,16 @@ from lib.explain.overlay import on_pixels
 from lib.explain.receptive_field import measure
 from lib.miniature import Drawn
 from lib.miniature.dataset import VERSION
+from lib.miniature.drawing import BACKGROUND, FRAME, affine, render
+from lib.miniature.scenes import Thing
 from lib.model import networks
 from lib.model.hardware import device_of
 
 # One stage below the last, where the gradient formulas begin to differ, by backbone.
 EARLIER = {"motion_lite0": "blocks.4", "efficientnet_lite0": "blocks.5", "resnet50": "layer3"}
 WINDOW, STRIDE = (4, 48, 48), (4, 24, 24)  # of the occlusion: frames and pixels
+
+LESS_LOOKS = "cam, less looks"
 
 Heat = np.ndarray  # (T, H, W) float, signed
 
@@ -55,10 +60,40 @@ def by_gradient(
         shape, grid = tuple(inputs.shape[2:]), tuple(seen.activations.shape[2:])
         field = measure(measured or network, seen.layer, shape, grid)
         cells = [field.centres(axis, grid[axis]) for axis in (1, 2)]
+        if layer is None:
+            maps[LESS_LOOKS] = maps["cam"] - looks(network, inputs, cls)
         for method, values in maps.items():  # (T, h, w)
             name = method if layer is None else f"{method}, one stage earlier"
             found[name] = on_pixels(values.cpu().numpy(), cells, shape[1:])
     return found
+
+
+@torch.inference_mode()
+def looks(network: nn.Module, inputs: Tensor, cls: int) -> Tensor:
+    """The class activation map (T, h, w) of each frame alone, as a clip that stands still, over
+    their number: a map less this one sums to what the logit owes to motion."""
+    stills = inputs[0].transpose(0, 1).unsqueeze(2)  # (T, 3, 1, H, W)
+    classes = torch.full((len(stills), 1), cls, device=inputs.device)
+    with watching(network, stills) as seen:
+        return maps_of(seen, classes, "cam")[0][:, 0, 0] / len(stills)
+
+
+def busier(drawn: Drawn, seed: int) -> Drawn:
+    """The clip with two more objects behind the action, which go round as fast as a hand moves."""
+    rng, frames = np.random.default_rng(seed), drawn.frames.copy()
+    height, width = frames.shape[1:3]
+    camera = affine(width / 2, height / 2, height / FRAME)
+    things = [Thing(rng, "test") for _ in range(2)]
+    middle, phase = rng.uniform(-40, 40, (2, 2)), rng.uniform(0, 2 * np.pi, 2)
+    reach, turns = rng.uniform(15, 30, 2), rng.choice([-1, 1], 2) * rng.uniform(0.2, 0.5, 2)
+    for t, frame, roles in zip(drawn.times, frames, drawn.truth.roles):
+        angle = phase + 2 * np.pi * turns * t
+        spots = middle + reach[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
+        layers = [layer for thing, spot in zip(things, spots) for layer in thing.layers(*spot)]
+        picture, covered = render(layers, camera, (width, height))
+        seen = (covered > 0) & (roles == BACKGROUND)
+        frame[seen] = np.asarray(picture)[seen]
+    return replace(drawn, frames=frames)
 
 
 def by_occlusion(network: nn.Module, inputs: Tensor, cls: int) -> Heat:

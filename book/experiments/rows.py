@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import bootstrap, spearmanr
+from scipy.stats import bootstrap, permutation_test, spearmanr
 from tqdm import tqdm
 
 from lib.evaluation import read_record
@@ -66,7 +66,8 @@ def table(rows: Iterable[Row], yardstick: str = YARDSTICK) -> dict[str, dict[str
     """For every map, every measure: mean, 95% interval, number of clips.
 
     The interval is a bootstrap over clips. `ahead` is the mean difference from the `yardstick`, a
-    map, on the same clips with its interval: a method beats it where all of that is above 0.
+    map, on the same clips with its interval, and `p` how likely one as large would be by chance
+    (signs of the differences flipped at random), corrected for all comparisons of the table.
     """
     scores: dict[str, dict[str, dict[int, float]]] = {}
     for row in rows:
@@ -74,6 +75,7 @@ def table(rows: Iterable[Row], yardstick: str = YARDSTICK) -> dict[str, dict[str
         for measure in row.keys() - {"clip", "map"}:
             measures.setdefault(measure, {})[row["clip"]] = row[measure]
     found: dict[str, dict[str, dict]] = {}
+    apart: dict[tuple[str, str], list[float]] = {}
     for name, measures in scores.items():
         found[name] = {}
         for measure, by_clip in measures.items():
@@ -83,7 +85,29 @@ def table(rows: Iterable[Row], yardstick: str = YARDSTICK) -> dict[str, dict[str
             if shared and name != yardstick:
                 difference = mean(by_clip[clip] - other[clip] for clip in shared)
                 found[name][measure]["ahead"] = [difference[k] for k in ("mean", "low", "high")]
+                apart[name, measure] = [by_clip[clip] - other[clip] for clip in shared]
+    for (name, measure), p in zip(apart, holm([by_chance(each) for each in apart.values()])):
+        found[name][measure]["p"] = round(p, 4)
     return found
+
+
+def by_chance(differences: Sequence[float]) -> float:
+    """How likely a mean as far from 0 is, were each difference as likely the other way round."""
+    values = np.array(differences)
+    values = values[np.isfinite(values)]
+    if len(values) < 2 or not values.any():
+        return 1.0
+    flips = dict(permutation_type="samples", n_resamples=9999, vectorized=True, rng=0)
+    return float(permutation_test((values,), np.mean, **flips).pvalue)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Each p corrected for their number (Holm 1979)."""
+    order, corrected, greatest = np.argsort(p), [1.0] * len(p), 0.0
+    for place, i in enumerate(order):
+        greatest = max(greatest, min(1.0, p[i] * (len(p) - place)))
+        corrected[i] = greatest
+    return corrected
 
 
 def mean(values: Iterable[float]) -> dict[str, float | int]:
