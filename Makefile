@@ -37,9 +37,10 @@ data: $(VENV)/installed-book
 
 # A build on top of an older one can pass over a page that fails: always from nothing.
 $(BUILT): $(PAGES) $(VENV)/installed-book | data
-	rm -rf _build
-	$(VENV)/bin/jupyter-book build . -W -n --keep-going
-	@touch $@
+	@mkdir .building 2>/dev/null || \
+	{ echo "Another make book runs here. If none does, remove the folder .building."; exit 1; }
+	@trap 'rmdir .building' EXIT INT TERM; rm -rf _build && \
+	$(VENV)/bin/jupyter-book build . -W -n --keep-going && touch $@
 
 test: $(VENV)/installed-test
 	$(RUN) -m ruff check .

@@ -1,6 +1,7 @@
 """The committed notebooks: light, in shape, and saying what a fresh run says."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -131,3 +132,23 @@ def test_refusals_are_read_from_the_tests():
     found = {given.split(":")[0]: (given, said) for given, said, _ in rows(path, cases([path]))}
     given, said = found["what is no file of weights is named with the remedy"]
     assert "foreign; empty; cut;" in given and said.startswith("ValueError: n.safetensors")
+
+
+def test_of_two_builds_at_once_one_is_refused(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("pyproject.toml", "_config.yml", "_toc.yml", "book/a.md", "lib/a.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    tools = tmp_path / ".venv" / "bin"
+    tools.mkdir(parents=True)
+    for name, does in ("python", "true"), ("jupyter-book", "sleep 2; mkdir _build"):
+        (tools / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tools / name).chmod(0o755)
+    (tmp_path / ".venv" / "installed-book").touch()
+    how = dict(cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    both = [subprocess.Popen(["make", "book"], **how) for _ in range(2)]
+    said = {process.communicate(timeout=60)[0]: process.returncode for process in both}
+    assert sorted(said.values()) == [0, 2]
+    refused = next(text for text, code in said.items() if code == 2)
+    assert "Another make book runs here" in refused and "remove the folder .building" in refused
+    assert (tmp_path / "_build" / "built").is_file() and not (tmp_path / ".building").exists()
