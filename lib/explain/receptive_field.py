@@ -220,7 +220,9 @@ class PathCount(TorchFunctionMode):
             return getattr(F, name.replace("max", "avg"))(*args[:2])
         if name in ("batch_norm", "instance_norm", "group_norm", "layer_norm", "rms_norm"):
             return args[0]
-        if name == "exp":  # a weight that is made of it is a gate, held open
+        if name in ("sub", "__sub__") and all(isinstance(x, Tensor) for x in args):
+            return args[0] + args[1]  # a difference sees both
+        if name in ("exp", "square"):  # a weight that is made of it is a gate, held open
             return torch.ones_like(args[0])
         if name == "linear":
             return args[0].mean(-1, keepdim=True).repeat_interleave(len(args[1]), -1)
