@@ -102,6 +102,8 @@ def agreement(
     blocks = rng.random((SETS, t // 4, 6, 6)) < 0.2
     sets = blocks.repeat(4, 1).repeat(h // 6, 2).repeat(w // 6, 3)  # (SETS, T, H, W)
     away, base = torch.from_numpy(sets)[:, None].to(inputs.device), blurred(inputs)
+    dtype = next(network.parameters()).dtype
+    inputs, base = inputs.to(dtype), base.to(dtype)
     with torch.inference_mode():
         logits = [network(torch.where(part, base, inputs))[0, cls] for part in away]
     lost = -np.array([float(logit) for logit in logits])
@@ -150,7 +152,7 @@ def costly(network: nn.Module, indices: Sequence[int], seed: int) -> Iterator[li
             del maps[same]
         maps["occlusion"] = by_occlusion(exact, inputs, cls)
         found = curves(quick, inputs, cls, maps)
-        for name, share in agreement(quick, inputs.to(dtype), cls, maps, i).items():
+        for name, share in agreement(quick, inputs, cls, maps, i).items():
             found[name]["faithfulness"] = share
         found["occlusion"] |= marks(maps["occlusion"], drawn.truth)
         yield [dict(clip=i, map=name) | areas for name, areas in found.items()]
