@@ -86,9 +86,8 @@ class SeeMotion(nn.Module):
     The change of a feature is to the next frame, twice over; of the last frame, and of a picture
     (N, C, h, w), none is known: 0. The weight of a place is `movement`, times at most e^2 or at
     least e^-2, by a score learned of the body's `channels`: attention pooling (Ilse et al. 2018,
-    arXiv 1802.04712) that can pass over a place, but can hardly see what stands still while
-    something moves. Their mean is 1. The activations carry the weights: with a mean over all places
-    after them, class activation maps sum to the logit.
+    arXiv 1802.04712) that can hardly see what stands still while something moves. Their mean is 1.
+    The activations carry them: under average pooling, class activation maps sum to the logit.
     """
 
     def __init__(self, body: nn.Module, channels: int):
@@ -118,6 +117,5 @@ def movement(x: Tensor, later: Tensor) -> Tensor:
     there = (later - x).square().mean(1, keepdim=True)
     change = there + F.pad(there[:, :, :-1], (0, 0, 0, 0, 1, 0))  # from the frame before, too
     apart = (x - x.mean(2, keepdim=True)).square().mean(1, keepdim=True)
-    whole = (2, 3, 4)
-    change, apart = (m / m.mean(whole, keepdim=True).clamp_min(1e-6) for m in (change, apart))
+    change, apart = (m / m.mean((2, 3, 4), True).clamp_min(1e-6) for m in (change, apart))
     return (change * apart + 1e-6).sqrt()
