@@ -76,7 +76,9 @@ def test_two_processes_learn_what_one_does(tmp_path):
             torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=2e-5)
         for a, b in zip(log, other):
             assert a["val_top1"] == b["val_top1"] and abs(a["loss"] - b["loss"]) < 1e-3
-    kept, shared = (torch.load(tmp_path / name / "kept.pt") for name in ("one", "two"))
+    kept, shared = (
+        torch.load(tmp_path / name / "kept.pt", weights_only=True) for name in ("one", "two")
+    )
     assert len(kept[0]) == 22 and torch.equal(kept[1], shared[1])  # seen by one or by two
     torch.testing.assert_close(kept[0], shared[0], rtol=2e-2, atol=2e-2)
     moved = max((one[name] - value).abs().max() for name, value in start_weights().items())
