@@ -72,7 +72,7 @@ def table(rows: Iterable[Row], yardstick: str = YARDSTICK) -> dict[str, dict[str
     scores: dict[str, dict[str, dict[int, float]]] = {}
     for row in rows:
         measures = scores.setdefault(row["map"], {})
-        for measure in row.keys() - {"clip", "map"}:
+        for measure in [key for key in row if key not in ("clip", "map")]:  # in their order
             measures.setdefault(measure, {})[row["clip"]] = row[measure]
     found: dict[str, dict[str, dict]] = {}
     apart: dict[tuple[str, str], list[float]] = {}
