@@ -120,7 +120,7 @@ def begin(
         read_record(args.record)
         network = networks.load(args.weights).to(DEVICE)
         weights = sha256(args.weights.read_bytes()).hexdigest()[:16]
-        about = dict(split="test", seed=args.seed, size=network.preprocess.size, drawing=VERSION)
-        about |= dict(weights=weights)
+        about = dict(split="test", seed=args.seed, size=network.preprocess.size)
+        about |= dict(drawing=VERSION, weights=weights)
         rows = {name: Rows(args.folder / f"{name}.jsonl", about) for name in parts}
     return args, network, about, rows

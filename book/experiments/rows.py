@@ -83,9 +83,9 @@ def table(rows: Iterable[Row], yardstick: str = YARDSTICK) -> dict[str, dict[str
             other = scores.get(yardstick, {}).get(measure, {})
             shared = sorted(by_clip.keys() & other.keys())
             if shared and name != yardstick:
-                difference = mean(by_clip[clip] - other[clip] for clip in shared)
-                found[name][measure]["ahead"] = [difference[k] for k in ("mean", "low", "high")]
                 apart[name, measure] = [by_clip[clip] - other[clip] for clip in shared]
+                difference = mean(apart[name, measure])
+                found[name][measure]["ahead"] = [difference[k] for k in ("mean", "low", "high")]
     for (name, measure), p in zip(apart, holm([by_chance(each) for each in apart.values()])):
         found[name][measure]["p"] = round(p, 4)
     return found

@@ -50,8 +50,7 @@ def main() -> None:
     figures = figures_of_frames(results) if args.single else figures_of(results)
     also = ("resplit", "windows") if args.data else ("seed",)
     about = {name: getattr(args, name) for name in ("split", "classes", *also)}
-    about |= dict(data=str(args.data or "drawn miniature clips"))
-    about |= dict(weights=args.weights.name)
+    about |= dict(data=str(args.data or "drawn miniature clips"), weights=args.weights.name)
     about |= dict(command=shlex.join(["python", "-m", "lib.evaluation", *sys.argv[1:]]))
     add_to_record(args.record, {"single_frame" if args.single else args.split: figures | about})
 

@@ -69,7 +69,7 @@ def _train(
     if not (len(training) and len(validation)):
         raise CannotStart(f"{len(training)} clips for training, {len(validation)} for validation")
     about = dict(classes=network.classes, profile=str(network.profile))
-    about |= dict(weights=list(network.state_dict().items()))
+    about["weights"] = list(network.state_dict().items())
     identity = (options or {}) | settings.of_the_result() | facts("network", about)
     identity |= facts("training", training) | facts("validation", validation)
 
