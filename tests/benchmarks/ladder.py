@@ -99,7 +99,7 @@ def ready(network: nn.Module, settings: Settings) -> Callable[[list[Features]], 
 
 
 def climb(
-    name: str, device: torch.device, peak: float | None, args: argparse.Namespace
+    name: str, device: torch.device, args: argparse.Namespace, peak: float | None
 ) -> list[dict]:
     """Training clips per second of each rung, with the share of the device's peak."""
     size = args.size or PROFILES[name].size
@@ -155,7 +155,8 @@ def kinds(name: str, device: torch.device, args: argparse.Namespace) -> list[dic
     with profile(activities=watched) as measured:
         update(batch)
     attribute = f"self_{'device' if device.type == 'cuda' else 'cpu'}_time_total"
-    spent = {event.key: getattr(event, attribute) for event in measured.key_averages()}
+    events = [event for event in measured.key_averages() if event.key.startswith("aten::")]
+    spent = {event.key: getattr(event, attribute) for event in events}  # not each kernel once more
     total = sum(spent.values())
     first = sorted(spent, key=spent.get, reverse=True)[:8]
     return [dict(operation=key, share=round(spent[key] / total, 3)) for key in first]
@@ -174,25 +175,22 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True
     machine, peak = hardware(device.type), peak_of(device)
-    figures = {
-        name: dict(
-            frames=args.frames,
-            size=args.size or PROFILES[name].size,
-            training=climb(name, device, peak, args),
-            explaining=explaining(name, device, args),
-            operations=kinds(name, device, args),
-        )
-        for name in args.profiles
-    }
-    if args.record:
-        record = json.loads(args.record.read_text()) if args.record.is_file() else {}
-        record[machine] = dict(
-            command=shlex.join(["python", "tests/benchmarks/ladder.py", *sys.argv[1:]]),
-            versions=versions(),
-            peak=peak and float(f"{peak:.3g}"),
-            profiles=record.get(machine, {}).get("profiles", {}) | figures,
-        )
-        args.record.write_text(json.dumps(record, indent=1) + "\n")
+    record = json.loads(args.record.read_text()) if args.record and args.record.is_file() else {}
+    mine = record.setdefault(machine, {})
+    command = shlex.join(["python", "tests/benchmarks/ladder.py", *sys.argv[1:]])
+    mine |= dict(command=command, versions=versions(), peak=peak and float(f"{peak:.3g}"))
+    if device.type == "cuda":
+        mine["versions"]["cudnn"] = str(torch.backends.cudnn.version())
+    parts_of_a_profile = dict(
+        training=partial(climb, peak=peak), explaining=explaining, operations=kinds
+    )
+    for name in args.profiles:
+        figures = dict(frames=args.frames, size=args.size or PROFILES[name].size)
+        mine.setdefault("profiles", {})[name] = figures
+        for part, measure in parts_of_a_profile.items():  # a stopped run keeps those that it has
+            figures[part] = measure(name, device, args=args)
+            if args.record:
+                args.record.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
