@@ -43,3 +43,25 @@ def reach(shares: Sequence[np.ndarray]) -> None:
     axis.tick_params(labelsize=9)
     axis.spines[["top", "right"]].set_visible(False)
     figure.subplots_adjust(left=0.1, right=0.8, bottom=0.2, top=0.98)
+
+
+def rungs(ladder: dict, profile: str) -> None:
+    """Clips a second of each rung over those of the first, on every machine."""
+    figure, axes = plt.subplots(
+        1, len(ladder), figsize=(4.4, 2.2), dpi=150, sharex=True
+    )
+    for axis, (machine, found) in zip(np.atleast_1d(axes), ladder.items()):
+        rows = found["profiles"][profile]["training"]
+        gains = [
+            row["clips_per_second"] / rows[0]["clips_per_second"] for row in rows
+        ]
+        names = [row["rung"].split(":")[0].replace("for a ", "") for row in rows]
+        bars = axis.barh(names, gains, color=[FAINT, *[POSITIVE] * (len(rows) - 1)])
+        axis.bar_label(
+            bars, [f"{gain:.1f}" for gain in gains], padding=2, fontsize=8
+        )
+        axis.invert_yaxis()
+        axis.set_title(machine.replace(" 80GB HBM3", ""), fontsize=8, loc="left")
+        axis.tick_params(labelsize=8, bottom=False, labelbottom=False)
+        axis.spines[:].set_visible(False)
+    figure.tight_layout(w_pad=0.5)

@@ -11,7 +11,7 @@ from torch import nn
 
 from book.experiments import faithfulness, maps, sanity
 from book.experiments.faithfulness import blurred, curves, descending, frozen, gini
-from book.experiments.rows import Rows, by_chance, holm, mean, table
+from book.experiments.rows import Rows, alpha, by_chance, holm, mean, table
 from lib import miniature
 from lib.model import networks
 
@@ -80,9 +80,41 @@ def test_faithfulness_correlation_knows_where_the_evidence_is():
     inputs[..., :12, :12] += 1
     right, wrong = np.zeros((2, 4, 24, 24))
     right[:, :12, :12] = wrong[:, 12:, 12:] = 1
-    maps = dict(right=right, wrong=wrong, even=np.zeros((4, 24, 24)))
+    exact = (inputs - blurred(inputs))[0].sum(0).numpy() * right  # what the logit loses, but for 40
+    maps = dict(right=right, wrong=wrong, even=np.zeros((4, 24, 24)), exact=exact)
     found = faithfulness.agreement(Corner(), inputs, 0, maps, seed=0)
-    assert found["right"] > 0.5 > abs(found["wrong"]) + 0.1 and "even" not in found
+    right, wrong = found["right"], found["wrong"]
+    assert right["faithfulness"] > 0.5 > abs(wrong["faithfulness"]) + 0.1
+    assert found["exact"]["faithfulness"] == pytest.approx(1)
+    assert found["exact"]["infidelity"] < 1e-4 < wrong["infidelity"]
+    assert found["even"] == {"infidelity": 1}
+
+
+def test_slow_maps_find_the_corner():
+    """What integrated gradients hold of a linear network sums to what the clip adds to grey."""
+    torch.manual_seed(0)
+    inputs = torch.rand(1, 3, 4, 24, 24)
+    inputs[..., :12, :12] += 1
+    network = Corner()
+    heat = maps.by_integrated_gradients(network, inputs, 0)
+    assert heat.shape == (4, 24, 24)
+    assert heat.sum() == pytest.approx(float(network(inputs)[0, 0]), rel=1e-3)
+    assert np.abs(heat[:, 12:]).max() == 0 < heat[:, :12, :12].min()
+    rise = maps.by_rise(network, inputs / 40, 0, seed=0, count=1500)  # p is not 1 everywhere
+    assert rise[:, :10, :10].mean() > 1.005 * rise[:, 14:, 14:].mean()
+
+
+def test_how_far_clips_agree_by_hand():
+    """Three maps, two clips that rank them alike, or the other way round."""
+    rows = [
+        dict(clip=clip, map=name, mass=value + clip)
+        for clip in range(2)
+        for name, value in dict(a=0.1, b=0.5, c=0.3).items()
+    ]
+    assert alpha(rows)["mass"] == pytest.approx(1)
+    against = [row | dict(mass=-row["mass"]) if row["clip"] else row for row in rows]
+    assert alpha(against)["mass"] < 0
+    assert "mass" not in alpha(row for row in rows if row["clip"] == 0)
 
 
 def test_sparseness_by_hand():
@@ -103,7 +135,7 @@ def test_what_a_map_owes_to_looks_adds_up():
         stills = [network(inputs[:, :, [t] * 4])[0, 1] for t in range(4)]  # each held still
     assert found.sum().item() == pytest.approx(float(sum(stills) / 4), abs=1e-4)
     maps_by_name = maps.by_gradient(network, inputs, 1)
-    assert set(maps_by_name) > {"cam", maps.LESS_LOOKS}
+    assert set(maps_by_name) > {"cam", maps.LESS_LOOKS, maps.LESS_NEXT}
 
 
 def test_a_busier_clip_has_the_same_action():

@@ -17,8 +17,17 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
 from book.experiments import sanity
-from book.experiments.maps import Heat, begin, busier, by_gradient, by_occlusion, drawings
-from book.experiments.rows import Row, made_by, refusing, table
+from book.experiments.maps import (
+    Heat,
+    begin,
+    busier,
+    by_gradient,
+    by_integrated_gradients,
+    by_occlusion,
+    by_rise,
+    drawings,
+)
+from book.experiments.rows import Row, alpha, made_by, refusing, table
 from lib.evaluation import add_to_record, controls
 from lib.evaluation.marks import marks
 from lib.explain.occlusion import at_once
@@ -94,10 +103,14 @@ def probabilities(network: nn.Module, clips: Tensor, cls: int) -> np.ndarray:
 
 def agreement(
     network: nn.Module, inputs: Tensor, cls: int, maps: dict[str, Heat], seed: int
-) -> dict[str, float]:
-    """Faithfulness correlation (Bhatt et al. 2020, arXiv 2005.00631): `SETS` times, a random fifth
-    of the clip's blocks is blurred; how do what the logit loses and what each map holds there
-    correlate? Blocks of 4 frames and a sixth of each side."""
+) -> dict[str, dict[str, float]]:
+    """`SETS` times, a random fifth of the clip's blocks is blurred: how does what each map holds
+    there go with what the logit loses? Blocks of 4 frames and a sixth of each side.
+
+    "faithfulness" is their correlation (Bhatt et al. 2020, arXiv 2005.00631); "infidelity" the mean
+    square of what the best multiple of the map gets wrong, 1 for a map of nothing (Yeh et al. 2019,
+    arXiv 1901.09392, over the mean square of the losses).
+    """
     rng, (t, h, w) = np.random.default_rng(seed), inputs.shape[2:]
     blocks = rng.random((SETS, t // 4, 6, 6)) < 0.2
     sets = blocks.repeat(4, 1).repeat(h // 6, 2).repeat(w // 6, 3)  # (SETS, T, H, W)
@@ -107,8 +120,14 @@ def agreement(
     with torch.inference_mode():
         logits = [network(torch.where(part, base, inputs))[0, cls] for part in away]
     lost = -np.array([float(logit) for logit in logits])
-    held = {name: (heat * sets).sum((1, 2, 3)) for name, heat in maps.items()}
-    return {n: float(np.corrcoef(x, lost)[0, 1]) for n, x in held.items() if np.ptp(x)}
+    found = {}
+    for name, heat in maps.items():
+        held = (heat * sets).sum((1, 2, 3))
+        alike = (held @ lost) ** 2 / max((held @ held) * (lost @ lost), 1e-30)
+        found[name] = dict(infidelity=float(1 - alike))
+        if np.ptp(held):
+            found[name]["faithfulness"] = float(np.corrcoef(held, lost)[0, 1])
+    return found
 
 
 # --- the figures of each clip ---------------------------------------------------------------------
@@ -142,7 +161,7 @@ def gini(heat: Heat) -> float:
 
 
 def costly(network: nn.Module, indices: Sequence[int], seed: int) -> Iterator[list[Row]]:
-    """Deletion and insertion for all maps that differ, and the marks of occlusion."""
+    """Deletion, insertion, agreement for all maps that differ, and the marks of the slow ones."""
     exact = channels_last(deepcopy(network))
     dtype = torch.bfloat16 if fast_bfloat16(device_of(network)) else torch.float32
     quick = channels_last(deepcopy(network).to(dtype))  # exact enough for a probability
@@ -150,11 +169,17 @@ def costly(network: nn.Module, indices: Sequence[int], seed: int) -> Iterator[li
         maps = by_gradient(network, inputs, cls) | controls(drawn, i)
         for same in ("gradcam", "hirescam"):  # at the last layer, the same as "cam"
             del maps[same]
-        maps["occlusion"] = by_occlusion(exact, inputs, cls)
+        slow = {
+            "occlusion": by_occlusion(exact, inputs, cls),
+            "integrated gradients": by_integrated_gradients(exact, inputs, cls),
+            "RISE": by_rise(exact, inputs, cls, i),
+        }
+        maps |= slow
         found = curves(quick, inputs, cls, maps)
-        for name, share in agreement(quick, inputs, cls, maps, i).items():
-            found[name]["faithfulness"] = share
-        found["occlusion"] |= marks(maps["occlusion"], drawn.truth)
+        for name, figures in agreement(quick, inputs, cls, maps, i).items():
+            found[name] |= figures
+        for name, heat in slow.items():
+            found[name] |= marks(heat, drawn.truth)
         yield [dict(clip=i, map=name) | areas for name, areas in found.items()]
 
 
@@ -182,7 +207,8 @@ def main() -> None:
     counts = ("clips", "busy", "checked", "costly")
     about |= {name: getattr(args, name) for name in counts}
     about = made_by("faithfulness") | dict(measured_on=about)
-    add_to_record(args.record, about | figures | dict(marks=table(found)))
+    figures |= dict(marks=table(found), clips_agree=alpha(found))
+    add_to_record(args.record, about | figures)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from book.experiments.rows import DEVICE, Rows, refusing
 from lib import miniature
@@ -31,6 +32,7 @@ EARLIER = {"motion_lite0": "blocks.4", "efficientnet_lite0": "blocks.5", "resnet
 WINDOW, STRIDE = (4, 48, 48), (4, 24, 24)  # of the occlusion: frames and pixels
 
 LESS_LOOKS = "cam, less looks"
+LESS_NEXT = "cam, less the next class"  # as FinerCAM (Zhang et al. 2025, arXiv 2501.11309)
 
 Heat = np.ndarray  # (T, H, W) float, signed
 
@@ -62,6 +64,10 @@ def by_gradient(
         cells = [field.centres(axis, grid[axis]) for axis in (1, 2)]
         if layer is None:
             maps[LESS_LOOKS] = maps["cam"] - looks(network, inputs, cls)
+            logits = seen.logits[0].clone()
+            logits[cls] = -torch.inf
+            other = maps_of(seen, logits.argmax().view(1, 1), "cam")[0][0, 0]
+            maps[LESS_NEXT] = maps["cam"] - other
         for method, values in maps.items():  # (T, h, w)
             name = method if layer is None else f"{method}, one stage earlier"
             found[name] = on_pixels(values.cpu().numpy(), cells, shape[1:])
@@ -103,6 +109,30 @@ def by_occlusion(network: nn.Module, inputs: Tensor, cls: int) -> Heat:
     field = box(sizes, WINDOW, STRIDE)
     cells = [field.centres(axis, maps.shape[1 + axis]) for axis in (1, 2)]
     return on_pixels(maps[cls].cpu().numpy(), cells, sizes[1:]).repeat(STRIDE[0], axis=0)
+
+
+def by_integrated_gradients(network: nn.Module, inputs: Tensor, cls: int) -> Heat:
+    """Integrated gradients from grey to the clip (Sundararajan et al. 2017, arXiv 1703.01365), as
+    captum has them, in 24 steps; summed over the colours."""
+    from captum.attr import IntegratedGradients
+
+    method = IntegratedGradients(network)
+    found = method.attribute(inputs, target=cls, n_steps=24, internal_batch_size=2)
+    return found[0].sum(0).detach().cpu().numpy()
+
+
+@torch.inference_mode()
+def by_rise(network: nn.Module, inputs: Tensor, cls: int, seed: int, count: int = 96) -> Heat:
+    """RISE (Petsiuk et al. 2018, arXiv 1806.07421) in time and space: the mean of random masks,
+    half of their blocks grey, each times the probability of the class that it leaves."""
+    rng = torch.Generator().manual_seed(seed)
+    blocks = (torch.rand(count, 1, 4, 6, 6, generator=rng) < 0.5).float().to(inputs.device)
+    total = inputs.new_zeros(inputs.shape[2:])
+    for some in blocks.split(2):
+        mask = interpolate(some, tuple(inputs.shape[2:]), mode="trilinear")  # (2, 1, T, H, W)
+        p = network(inputs * mask).softmax(1)[:, cls]
+        total += (p.view(-1, 1, 1, 1) * mask[:, 0]).sum(0)
+    return (total / count).cpu().numpy()
 
 
 def begin(

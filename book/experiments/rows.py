@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import bootstrap, permutation_test, spearmanr
+from scipy.stats import bootstrap, permutation_test, rankdata, spearmanr
 from tqdm import tqdm
 
 from lib.evaluation import read_record
@@ -88,6 +88,27 @@ def table(rows: Iterable[Row], yardstick: str = YARDSTICK) -> dict[str, dict[str
                 found[name][measure]["ahead"] = [difference[k] for k in ("mean", "low", "high")]
     for (name, measure), p in zip(apart, holm([by_chance(each) for each in apart.values()])):
         found[name][measure]["p"] = round(p, 4)
+    return found
+
+
+def alpha(rows: Iterable[Row]) -> dict[str, float]:
+    """For every measure, how far the clips agree on which map is better: Krippendorff's alpha, the
+    clips rating and the maps rated by their rank (as Tomsett et al. 2020, arXiv 1912.01451, do).
+    1 is agreement, 0 is chance. A clip or map with one figure alone says nothing."""
+    from krippendorff import alpha as of
+
+    scores: dict[str, dict[tuple[str, int], float]] = {}
+    for row in rows:
+        for measure in row.keys() - {"clip", "map"}:
+            scores.setdefault(measure, {})[row["map"], row["clip"]] = row[measure]
+    found = {}
+    for measure, by_pair in sorted(scores.items()):
+        maps, clips = (list(dict.fromkeys(names)) for names in zip(*by_pair))
+        table = np.array([[by_pair.get((name, i), np.nan) for name in maps] for i in clips])
+        whole = np.isfinite(table).sum(0) == np.isfinite(table).any(1).sum()  # on every clip
+        if len(clips) > 1 and whole.sum() > 1 and len(np.unique(table[:, whole])) > 1:
+            ranks = rankdata(table[:, whole], axis=1, nan_policy="omit")
+            found[measure] = round(float(of(ranks, level_of_measurement="ordinal")), 3)
     return found
 
 
