@@ -118,8 +118,9 @@ def agreement(
     dtype = next(network.parameters()).dtype
     inputs, base = inputs.to(dtype), base.to(dtype)
     with torch.inference_mode():
-        logits = [network(torch.where(part, base, inputs))[0, cls] for part in away]
-    lost = -np.array([float(logit) for logit in logits])
+        whole = network(inputs)[0, cls]
+        lost = [whole - network(torch.where(part, base, inputs))[0, cls] for part in away]
+    lost = np.array([float(logit) for logit in lost])
     found = {}
     for name, heat in maps.items():
         held = (heat * sets).sum((1, 2, 3))
