@@ -503,6 +503,31 @@ def test_a_network_in_any_form_without_a_reshape(noise, model, form):
         np.testing.assert_allclose(total, found.logits, atol=1e-5)
 
 
+class LastChannels(torch.nn.Module):
+    """Frames in the batch and channels last, as in a Swin network of pictures."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = torch.nn.Conv2d(3, 8, 16, 16), torch.nn.LayerNorm(8)
+        self.head = torch.nn.Linear(8, 3)
+
+    def forward(self, x):  # (N T, 3, h, w)
+        return self.head(self.norm(self.conv(x).movedim(1, -1)).mean((1, 2)))
+
+
+def test_frames_in_the_batch_with_channels_last(noise):
+    torch.manual_seed(0)
+    network, layer = Own(LastChannels(), "(NT)3HW", **ABOUT).eval(), "model.norm"
+    with pytest.raises(ExplainError, match=r"channels last.*reshape=lambda x: x.movedim\(-1, 1\)"):
+        explain(network, noise, layer=layer)
+    found = explain(network, noise, layer=layer, reshape=lambda x: x.movedim(-1, 1))
+    cells = network.model.conv(network.preprocess(noise)[0].transpose(0, 1)).movedim(1, -1)
+    weight = network.model.head.weight
+    by_hand = torch.einsum("kc,thwc->kthw", weight, network.model.norm(cells)) / (4 * 3 * 3)
+    np.testing.assert_allclose(found.maps, by_hand.detach(), atol=1e-6)
+    assert found.footprint.stride == (1, 16, 16) and found.footprint.size[0] == 1
+
+
 def test_a_form_that_does_not_fit_is_refused(noise):
     for form, about in ("NTCHW", ABOUT), ("N3THW", dict(frame=4)):
         with pytest.raises(ValueError, match=r"form is one of N3THW, .*; then come classes, prep"):

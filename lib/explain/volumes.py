@@ -1,7 +1,7 @@
 """What a layer gives, read as a volume (N, C, T, h, w), and what is wrong with it."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -18,17 +18,17 @@ TOKENS = (
     "(N, C, T, h, w) of the others"
 )
 FOLDED = ", not one row a clip: heads or frames are folded into its first dimension"
-PERHAPS = (
-    "; frames folded into the batch? No convolution was given them, one a row, as they came in"
-)
-PERHAPS += ": if they are in order, pass reshape=lambda x: x[None].transpose(1, 2)"
+PERHAPS = "; frames folded into the batch? No convolution was given them, one a row, as they came "
+PERHAPS += "in: if they are in order, pass reshape=lambda x: x[None].transpose(1, 2)"
 Reshape = Callable[[Tensor], Tensor]
 
 
-@cache
-def frames_of(clips: int) -> Reshape:
-    """Makes (N, C, T, h, w) of frames (N T, C, h, w) of so many clips; volumes stay as they are."""
-    return lambda x: x.unflatten(0, (clips, -1)).transpose(1, 2) if x.ndim == 4 else x
+@lru_cache(maxsize=16)
+def frames_of(clips: int, reshape: Reshape | None = None) -> Reshape:
+    """Makes (N, C, T, h, w) of frames (N T, C, h, w) of so many clips, or of what `reshape` makes
+    such frames of; volumes stay as they are."""
+    unfold = lambda x: x.unflatten(0, (clips, -1)).transpose(1, 2) if x.ndim == 4 else x  # noqa: E731
+    return unfold if reshape is None else lambda x: unfold(reshape(x))
 
 
 class Reader:
@@ -52,14 +52,16 @@ class Reader:
         apart = {m for f in self.network.modules() if isinstance(f, Framewise) for m in f.modules()}
 
         def note(module: nn.Module, given, output) -> None:
-            if isinstance(output, Tensor) and output.ndim in (4, 5):
-                first = isinstance(module, _ConvNd | _BatchNorm)
-                self.channels = output.shape[1] if first else None
-            if isinstance(module, nn.Conv2d) and not self.unfold and given and module not in apart:
+            unknown = self.unfold is self.reshape and module not in apart
+            if isinstance(module, nn.Conv2d) and given and unknown:
                 frames = self.inputs.transpose(1, 2)  # (N, T, 3, H, W)
                 if given[0].shape == (frames.shape[:2].numel(), *frames.shape[2:]):
                     if torch.equal(given[0].to(frames), frames.flatten(0, 1)):
-                        self.unfold = frames_of(len(frames))
+                        self.unfold = frames_of(len(frames), self.reshape)
+            sizes = (5,) if self.unfold is self.reshape else (4, 5)
+            if isinstance(output, Tensor) and output.ndim in sizes:
+                first = isinstance(module, _ConvNd | _BatchNorm)
+                self.channels = output.shape[1] if first else None
 
         telling = _ConvNd | _BatchNorm | nn.LayerNorm | nn.RMSNorm | nn.Linear
         modules = (m for m in self.network.modules() if isinstance(m, telling))
@@ -76,11 +78,11 @@ class Reader:
         if reshape is None and is_tensor and output.ndim == 3 and output.shape[2:] in self.widths:
             if output.shape[1] > inputs.shape[2] + 1:  # more than one for each frame
                 return None, TOKENS
-        if reshape is None and is_tensor and output.ndim == 4 and output.shape[2:].numel() > 1:
+        if is_tensor and output.ndim == 4 and output.shape[2:].numel() > 1:
             if len(output) == len(inputs) * inputs.shape[2] > len(inputs):
-                if self.unfold is None:
+                if self.unfold is reshape:
                     return None, PERHAPS
-                output = self.unfold(output)
+                output = frames_of(len(inputs))(output)
         if not is_tensor or output.ndim != 5 or output.shape[3:].numel() < 2:
             return None, "; choose one that gives (N, C, T, h, w) with more than one cell"
         last = output.shape[-1:] in self.widths and output.shape[1] != self.channels
