@@ -25,8 +25,7 @@ Reshape = Callable[[Tensor], Tensor]
 
 @lru_cache(maxsize=16)
 def frames_of(clips: int, reshape: Reshape | None = None) -> Reshape:
-    """Makes (N, C, T, h, w) of frames (N T, C, h, w) of so many clips, or of what `reshape` makes
-    such frames of; volumes stay as they are."""
+    """Makes (N, C, T, h, w) of frames (N T, C, h, w), which `reshape` may have to make first."""
     unfold = lambda x: x.unflatten(0, (clips, -1)).transpose(1, 2) if x.ndim == 4 else x  # noqa: E731
     return unfold if reshape is None else lambda x: unfold(reshape(x))
 
