@@ -274,7 +274,7 @@ def test_the_command_refuses_in_a_line_before_a_long_run(ten, command):
     assert "trained on 10 other classes than the 40 asked for" in command("--clips", 1)
     assert "no effect without --data" in command("--windows", 3)
     assert "no effect with --data" in command(*data, "--seed=3")
-    assert "at least 1" in command("--clips", 0)
+    assert "--clips: 0: must be at least 1" in command("--clips", 0)
     data = (*data, "--classes", "10")
     for name, content in ("foreign", b"no weights at all"), ("cut", None):
         file = ten / f"{name}.safetensors"
@@ -282,7 +282,7 @@ def test_the_command_refuses_in_a_line_before_a_long_run(ten, command):
         error = command(*data, "--weights", file)
         assert str(file) in error and len(error.splitlines()) == 1
     assert "missing" in command(*data, "--weights", ten / "missing.safetensors")
-    assert "--workers must be at least 0" in command(*data, "--workers", -1)
+    assert "--workers: -1: must be at least 0" in command(*data, "--workers", -1)
     for text in ("no JSON", "[1, 2]", "[]", '"text"', "", "null"):
         (ten / "figures.json").write_text(text)
         error = command(*data, "--record", ten / "figures.json")

@@ -509,7 +509,8 @@ def test_clip_array_and_viewing_size(network):
 def test_classes_by_name_and_index(network, frames):
     result = explain(network, frames, [NAMES[2], 0])
     assert result.mapped == [2, 0] and len(result.maps) == 2
-    np.testing.assert_array_equal(result.map(2), explain(network, frames, 2).maps[0])
+    alone = explain(network, frames, 2).maps[0]  # of one class, the sum is rounded in another order
+    np.testing.assert_allclose(result.map(2), alone, atol=1e-8)
     with pytest.raises(ExplainError, match=r"classes="):
         result.map(1)
     k = int(result.logits.argmax())

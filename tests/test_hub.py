@@ -3,6 +3,7 @@
 import socket
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,12 +14,15 @@ from huggingface_hub import constants
 from torchvision.models import get_model_weights
 
 from lib.data import write_video
+from lib.data.video import Clip
 from lib.explain import ExplainError, Explanation, explain
 from lib.explain.__main__ import main
 from lib.explain.clip import sampling
+from lib.explain.layers import table
 from lib.explain.maps import maps_of, watching
 from lib.model import hub
 from lib.model.networks import Preprocess
+from lib.model.own import Own
 from lib.viewer.viewer import html
 
 NAMES = ["clapping", "waving", "yawning"]
@@ -353,8 +357,6 @@ def test_offline_it_is_said_at_once(name, monkeypatch, tmp_path):
 
 # --- what comes in as a module of the reader's own ------------------------------------------------
 
-UNFOLD = dict(reshape=lambda x: x[None].transpose(1, 2))  # (T, C, h, w) to (1, C, T, h, w)
-
 
 class Shifting(torch.nn.Module):
     """Frames folded into the batch, as in TSM: some channels come from a frame before or after."""
@@ -380,24 +382,54 @@ class Shifting(torch.nn.Module):
         return self.head(x.mean((2, 3))).unflatten(0, (-1, self.segments)).mean(1)
 
 
+def gradcam_by_hand(network, layer, x, k, over=(0, 2, 3)):
+    """Grad-CAM of class k, (T, h, w) of a layer that gives frames (T, C, h, w), by a hook."""
+    kept = {}
+    handle = layer.register_forward_hook(lambda _m, _a, output: kept.update(a=output))
+    logit = network(x)[0, k]
+    handle.remove()
+    (gradient,) = torch.autograd.grad(logit, kept["a"])
+    return (gradient.mean(over, keepdim=True) * kept["a"]).sum(1).detach()
+
+
 @pytest.mark.parametrize(("shift", "frames"), [(2, 3), (0, 1)])
-def test_frames_folded_into_the_batch(noise, shift, frames):
+def test_frames_folded_into_the_batch_are_recognised(noise, shift, frames):
     torch.manual_seed(0)
     network = Shifting().eval()
-    network.shift, kept = shift, {}
+    network.shift, x = shift, network.preprocess(noise)
     for layer in "first", "second":
-        with pytest.raises(ExplainError, match=rf"{layer}' gives \(4, 8, .*choose one that gives"):
-            explain(network, noise, layer=layer, method="gradcam")
-        handle = getattr(network, layer).register_forward_hook(
-            lambda _m, _a, output: kept.update(a=output)
-        )
-        logit = network(network.preprocess(noise))[0, 1]
-        handle.remove()
-        (gradient,) = torch.autograd.grad(logit, kept["a"])  # (T, C, h, w)
-        by_hand = (gradient.mean((0, 2, 3))[:, None, None] * kept["a"]).sum(1).detach()
-        found = explain(network, noise, 1, layer, "gradcam", **UNFOLD)
+        by_hand = gradcam_by_hand(network, getattr(network, layer), x, 1)
+        found = explain(network, noise, 1, layer, "gradcam")
         np.testing.assert_allclose(found.map(1), by_hand, atol=1e-6)
-    assert found.footprint.size[0] == frames
+    assert found.footprint.size[0] == frames and found.footprint.stride[1] == 4
+    rows = table(network, Clip(noise, np.arange(4.0))).splitlines()[1:3]
+    assert [row.split()[:2] for row in rows] == [["first", "4x24x24"], ["second", "4x12x12"]]
+    clips = torch.cat([x, x.flip(2)])  # two at once
+    with watching(network, clips, "second", True) as seen:
+        both, _ = maps_of(seen, torch.tensor([[1], [1]]), "gradcam")
+    np.testing.assert_allclose(both[0, 0], by_hand, atol=1e-6)
+    by_hand = gradcam_by_hand(network, network.second, x.flip(2), 1)
+    np.testing.assert_allclose(both[1, 0], by_hand, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "fold",
+    [
+        lambda x: x.reshape(-1, 3, 48, 48),  # the colours of four frames make a "frame"
+        lambda x: x.transpose(1, 2).flip(1).flatten(0, 1),
+        lambda x: x.transpose(1, 2).flatten(0, 1) * 2,
+    ],
+)
+def test_rows_that_are_not_the_frames_as_they_came_in_are_refused(noise, fold):
+    class Folded(Shifting):
+        def forward(self, x):
+            x = self.second(self.first(fold(x)).relu()).relu()
+            return self.head(x.mean((2, 3))).unflatten(0, (-1, 4)).mean(1)
+
+    network, options = Folded(), dict(layer="second", method="gradcam")
+    with pytest.raises(ExplainError, match=r"'second' gives \(4, 8, .*one a row, as they came in"):
+        explain(network, noise, **options)
+    explain(network, noise, reshape=lambda x: x[None].transpose(1, 2), **options)
 
 
 def test_frames_folded_into_the_batch_add_up_under_a_mean(noise):
@@ -407,9 +439,107 @@ def test_frames_folded_into_the_batch_add_up_under_a_mean(noise):
             self.second = torch.nn.Sequential(self.second, torch.nn.ReLU())
 
     torch.manual_seed(0)
-    found = explain(Pooled().eval(), noise, layer="second", method="cam", **UNFOLD)
+    found = explain(Pooled().eval(), noise)
+    assert (found.layer, found.method) == ("second", "cam")
     total = found.maps.sum((1, 2, 3)) + found.bias
     np.testing.assert_allclose(total, found.logits, atol=1e-5)
+
+
+class Segments(torch.nn.Module):
+    """As the networks of TSN and TSM take their clips, (N, 3 T, H, W), and give logits."""
+
+    def __init__(self, segments=4):
+        super().__init__()
+        self.segments = segments
+        conv, relu = torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.ReLU()
+        self.base_model = torch.nn.Sequential(conv, relu, torch.nn.AdaptiveAvgPool2d(1))
+        self.new_fc = torch.nn.Linear(8, 3)
+
+    def forward(self, input):
+        x = self.base_model(input.view(-1, 3, *input.shape[-2:])).flatten(1)
+        x = self.new_fc(x)
+        return x.view(-1, self.segments, 3).mean(1, keepdim=True).squeeze(1)
+
+
+class Pictures(torch.nn.Module):
+    """A network of pictures: logits for each, in one of the forms that are known."""
+
+    def __init__(self, given):
+        super().__init__()
+        self.net, self.given = Segments(1), given
+
+    def forward(self, x):
+        return self.given(self.net(x))
+
+
+ABOUT = dict(classes=NAMES, preprocess=Preprocess(48, (0.5,) * 3, (0.5,) * 3), frames=4)
+
+
+@pytest.mark.parametrize(
+    ("model", "form"),
+    [
+        (Segments(), "N(T3)HW"),
+        (Segments(), "NT3HW"),
+        (Pictures(lambda y: y), "(NT)3HW"),
+        (Pictures(lambda y: (y, "more")), "(NT)3HW"),
+        (Pictures(lambda y: {"logits": y}), "(NT)3HW"),
+        (Pictures(lambda y: SimpleNamespace(logits=y)), "(NT)3HW"),
+    ],
+)
+def test_a_network_in_any_form_without_a_reshape(noise, model, form):
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    network, net = Own(model, form, **ABOUT).eval(), getattr(model, "net", model)
+    assert sampling(network) == (4, 4.0)
+    x, (conv, *_), fc = network.preprocess(noise), net.base_model, net.new_fc
+    cells = torch.stack([conv(x[:, :, t]).relu()[0] for t in range(4)])  # (T, C, h, w)
+    evidence = torch.einsum("kc,tchw->kthw", fc.weight, cells).detach() / (4 * 24 * 24)
+    for method in "cam", "gradcam":
+        found = explain(network, noise, method=method)
+        assert found.layer.endswith("base_model.1") and found.footprint.size[0] == 1
+        np.testing.assert_allclose(found.maps, evidence, atol=1e-6)
+        total = found.maps.sum((1, 2, 3)) + fc.bias.detach().numpy()
+        np.testing.assert_allclose(total, found.logits, atol=1e-5)
+
+
+class LastChannels(torch.nn.Module):
+    """Frames in the batch and channels last, as in a Swin network of pictures."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = torch.nn.Conv2d(3, 8, 16, 16), torch.nn.LayerNorm(8)
+        self.head = torch.nn.Linear(8, 3)
+
+    def forward(self, x):  # (N T, 3, h, w)
+        return self.head(self.norm(self.conv(x).movedim(1, -1)).mean((1, 2)))
+
+
+def test_frames_in_the_batch_with_channels_last(noise):
+    torch.manual_seed(0)
+    network, layer = Own(LastChannels(), "(NT)3HW", **ABOUT).eval(), "model.norm"
+    with pytest.raises(ExplainError, match=r"channels last.*reshape=lambda x: x.movedim\(-1, 1\)"):
+        explain(network, noise, layer=layer)
+    found = explain(network, noise, layer=layer, reshape=lambda x: x.movedim(-1, 1))
+    cells = network.model.conv(network.preprocess(noise)[0].transpose(0, 1)).movedim(1, -1)
+    weight = network.model.head.weight
+    by_hand = torch.einsum("kc,thwc->kthw", weight, network.model.norm(cells)) / (4 * 3 * 3)
+    np.testing.assert_allclose(found.maps, by_hand.detach(), atol=1e-6)
+    assert found.footprint.stride == (1, 16, 16) and found.footprint.size[0] == 1
+
+
+def test_a_form_that_does_not_fit_is_refused(noise):
+    for form, about in ("NTCHW", ABOUT), ("N3THW", dict(frame=4)):
+        with pytest.raises(ValueError, match=r"form is one of N3THW, .*; then come classes, prep"):
+            Own(Segments(), form, **about)
+    with pytest.raises(ValueError, match="pathways: default_layer says whose map"):
+        Own(Segments(), pathways=(4, 1), **ABOUT)
+    with pytest.raises(ExplainError, match="one a row, as they came in"):
+        explain(Own(Segments(), "N3THW", **ABOUT), noise)  # colours and frames mixed up
+    with pytest.raises(ValueError, match=r"2 rows of logits, clips \(1, 3, 4, .*other `frames`"):
+        explain(Own(Segments(2), "N(T3)HW", **ABOUT), noise)
+    with pytest.raises(ExplainError, match="the network gives dict; logits"):
+        explain(Own(Pictures(lambda y: {"scores": y}), "(NT)3HW", **ABOUT), noise)
 
 
 class TwoPathways(torch.nn.Module):
@@ -449,6 +579,36 @@ def test_two_pathways(noise):
         method = "gradcam" if layer == "both" else "cam"
         with pytest.raises(ExplainError, match=message):
             explain(network, noise, layer=layer, method=method)
+
+
+class SlowFast(TwoPathways):
+    """As the networks of SlowFast: a list of two clips in."""
+
+    def forward(self, pathways):
+        slow, fast = (net(x) for net, x in zip((self.slow, self.fast), pathways))
+        return self.head(torch.cat([slow.mean((2, 3, 4)), fast.mean((2, 3, 4))], 1))
+
+
+def test_a_network_that_takes_a_list_of_pathways():
+    torch.manual_seed(0)
+    clip = np.random.default_rng(0).integers(0, 256, (8, 48, 48, 3), dtype=np.uint8)
+    model, maps = SlowFast().eval(), {}
+    for name, chosen in ("slow", [0, 7]), ("fast", range(8)):
+        network = Own(model, pathways=(4, 1), default_layer=f"model.{name}", **ABOUT)
+        found = maps[name] = explain(network, clip, method="gradcam")
+        x = network.preprocess(clip)[:, :, list(chosen)]
+        cells = getattr(model, name)(x)[0]  # (C, t, h, w)
+        weight = model.head.weight[:, :8] if name == "slow" else model.head.weight[:, 8:]
+        by_hand = torch.einsum("kc,cthw->kthw", weight, cells).detach() / cells[0].numel()
+        np.testing.assert_allclose(found.maps.sum(1), by_hand.sum(1), atol=1e-6)
+        if name == "fast":
+            np.testing.assert_allclose(found.maps, by_hand, atol=1e-6)
+        for frame, step in (0, 0), (-1, -1):  # the first shows the first step alone
+            shown, alone = found.maps[:, frame], by_hand[:, step]
+            cosine = (shown * alone.numpy()).sum() / alone.norm() / np.linalg.norm(shown)
+            assert abs(cosine - 1) < 1e-5
+    parts = sum(of.maps.sum((1, 2, 3)) for of in maps.values())
+    np.testing.assert_allclose(parts + model.head.bias.detach().numpy(), found.logits, atol=1e-5)
 
 
 # --- the command ----------------------------------------------------------------------------------

@@ -1,5 +1,10 @@
 """Inflation: numbers by hand, and the frozen-clip identities on real weights."""
 
+import json
+from collections import Counter
+from pathlib import Path
+
+import inflation
 import numpy as np
 import pytest
 import skimage.data
@@ -490,3 +495,19 @@ def test_resnetv2_grows_where_its_convolutions_are_plain():
     net2d = timm.models.resnetv2.ResNetV2([1], [256], conv_layer=timm.layers.StdConv2d)
     with pytest.raises(TypeError, match=r"stem.conv \(StdConv2d\)"):
         inflate(net2d)
+
+
+def test_every_family_of_the_record_is_exact_or_refused_by_name():
+    root = Path(__file__).parents[1]
+    found = json.loads((root / "book/results/inflation.json").read_text())["networks"]
+    tried = {"torchvision": inflation.TORCHVISION, "timm": inflation.TIMM}
+    assert {*found} == {f"{lib}/{name}" for lib, names in tried.items() for name in names.split()}
+    count = Counter(of["verdict"] for of in found.values())
+    assert len(found) == 67 and count == {"exact": 60, "refused": 7}
+    told = f"Of {len(found)} families of 2D networks, `inflate` takes {count['exact']} exactly and "
+    assert told + f"refuses {count['refused']} by name" in (root / "book/breaking.md").read_text()
+    refused = [of["said"] for of in found.values() if of["verdict"] == "refused"]
+    assert all(said.startswith("cannot inflate ") for said in refused)
+    for name in "starnet_s050", "inception_next_atto":
+        verdict, said = inflation.check("timm", name)
+        assert verdict == found[f"timm/{name}"]["verdict"], said

@@ -7,12 +7,16 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from lib.data import cache
+from lib.data import check as check_command
 from lib.data.cache import build_cache
 from lib.data.check import check, main
 from lib.data.labels import CLASSES_10, CLASSES_40, GATHERED, class_set
 from lib.data.something import Item, SomethingSomething, assign_split
 from lib.data.write import write_video
+from lib.miniature import __main__ as miniature
 from lib.miniature.dataset import write_annotations, write_frames
+from lib.training import __main__ as training
 
 CLASSES = ["Opening [something]", "Closing [something]", "Holding [something] next to [something]"]
 SPLITS = {"train": ["7", "8", "9"], "validation": ["10"], "test": ["11", "12"]}
@@ -414,8 +418,7 @@ def test_a_run_names_the_first_fault_of_an_annotation_file_and_the_check_all(
 def test_an_id_never_leaves_the_folder_of_the_videos(root, tmp_path, bad):
     (root / V2.format("train")).write_text(json.dumps([WHOLE | {"id": bad}]))
     for read in (
-        lambda: SomethingSomething(root, "train"),
-        lambda: SomethingSomething(root, "validation", CLASSES),
+        lambda: SomethingSomething(root, "train", CLASSES),
         lambda: build_cache(root, tmp_path / "cache"),
     ):
         with pytest.raises(ValueError, match=r"train\.json: entry 1: id .* is no name of a file"):
@@ -423,10 +426,26 @@ def test_an_id_never_leaves_the_folder_of_the_videos(root, tmp_path, bad):
     assert not (tmp_path / "cache").exists()
 
 
-def test_an_id_in_two_splits_is_refused_by_a_run(root):
-    (root / V2.format("test")).write_text(json.dumps([WHOLE | {"id": 7}]))
-    with pytest.raises(ValueError, match=r"test\.json: entry 1: id 7 is in train already"):
+def test_a_split_opens_its_own_file_alone(root):
+    for name in "train", "test":
+        (root / V2.format(name)).write_text("no JSON")
+    assert len(SomethingSomething(root, "validation", CLASSES)) == len(SPLITS["validation"])
+    with pytest.raises(ValueError, match=r"train\.json: not whole JSON"):
         SomethingSomething(root, "train", CLASSES)
+
+
+def test_an_id_for_training_and_validation_is_refused(root, monkeypatch, tmp_path, capsys):
+    twice = json.dumps([WHOLE | {"id": 7}])
+    (root / V2.format("validation")).write_text(twice)
+    with pytest.raises(ValueError, match=r"validation\.json: entry 1: id 7 is in train already"):
+        SomethingSomething(root, "train")  # for all classes it reads both
+    monkeypatch.setattr(training, "class_set", lambda name: CLASSES)
+    arguments = ["training", "--data", str(root), "--folder", str(tmp_path / "run")]
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(SystemExit) as stop:
+        training.main()
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and f"{root}: video 7 is in train and in validation" in said
 
 
 @pytest.mark.parametrize("name, content, told", [
@@ -466,6 +485,18 @@ def test_the_check_reads_folders_of_frames(tmp_path):
     write_annotations(tmp_path, {"train": items}, CLASSES, layout="v1")
     report = check(tmp_path, splits=["train"])
     assert troubles(report) == {("2", "too short")} and report.ends_early == 0
+
+
+@pytest.mark.parametrize("command", [check_command, cache, miniature])
+@pytest.mark.parametrize("value", ["0", "-1", "62", "two", "1.5", ""])
+def test_a_wrong_number_of_processes_is_one_line(root, command, value, monkeypatch, capsys):
+    folders = [str(root), str(root / "new")][: 2 if command is cache else 1]
+    monkeypatch.setattr("sys.argv", ["command", *folders, f"--workers={value}"])
+    with pytest.raises(SystemExit) as stop:
+        command.main()
+    *_, said = capsys.readouterr().err.splitlines()
+    wrong = "must be from 1 to 61" if value.lstrip("-").isdecimal() else "invalid number value"
+    assert stop.value.code == 2 and "argument --workers: " in said and wrong in said
 
 
 def test_check_as_a_command(root, tmp_path, monkeypatch, capsys):

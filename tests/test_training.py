@@ -343,7 +343,7 @@ def test_settings_that_make_no_sense_are_refused_by_name(name, value, monkeypatc
     ("--classes 10", "--classes has no effect without --data"),
     ("--resplit 1", "--resplit has no effect without --data"),
     ("--frames 1 --reverse", "--reverse has no effect with --frames 1"),
-    ("--clips 0", "--clips must be at least 1"),
+    ("--clips 0", "--clips: 0: must be at least 1"),
     ("--weights w.json", "--weights FILE.json is the record"),
 ])  # fmt: skip
 def test_options_without_an_effect_are_refused_by_name(options, named, monkeypatch, capsys):

@@ -6,7 +6,6 @@ is read without decoding what lies between its frames. `SomethingSomething(FOLDE
 
 import argparse
 import io
-import os
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -17,6 +16,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from lib.data.arguments import MOST_PROCESSES, whole
 from lib.data.something import CACHED, Annotations, Item
 from lib.data.video import JPEG_RATE, duration, read_clip
 from lib.files import write_text, write_whole
@@ -32,7 +32,7 @@ def pack(item: Item, folder: Path, side: int) -> int:
     return path.stat().st_size
 
 
-def build_cache(root: str | Path, folder: str | Path, side: int = 256, workers: int = 1) -> int:
+def build_cache(root: str | Path, folder: str | Path, side: int = 256, workers=1) -> int:
     """The whole dataset with its annotations; how many bytes its videos take. A run that was
     stopped goes on.
 
@@ -82,11 +82,9 @@ def main() -> None:
     add = parser.add_argument
     add("root", type=Path, help="folder of the dataset, either release")
     add("folder", type=Path, help="folder to write")
-    add("--side", type=int, default=256, help="shorter side of the frames (%(default)s)")
-    add("--workers", type=int, default=os.cpu_count(), help="processes (one for each core)")
+    add("--side", type=whole(1), default=256, help="shorter side of the frames (%(default)s)")
+    add("--workers", type=whole(1, MOST_PROCESSES), help="processes (one for each core)")
     args = parser.parse_args()
-    if args.workers < 1:
-        parser.error("--workers must be at least 1")
     try:
         size = build_cache(**vars(args))
     except (OSError, ValueError) as error:

@@ -1,8 +1,6 @@
 """Is a dataset whole? `python -m lib.data.check ROOT` reads every clip once, before a long run."""
 
 import argparse
-import os
-from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from lib.data.arguments import MOST_PROCESSES, whole
 from lib.data.labels import CLASS_SETS, class_set
 from lib.data.something import SPLITS, Annotations, Classes, gathered
 from lib.data.video import VideoError, read_clip
@@ -47,15 +46,10 @@ class Report:
         return "\n".join(lines if self.troubles else [*lines, "nothing is wrong"])
 
 
-def check(
-    root: str | Path,
-    classes: Classes | None = None,
-    splits: Iterable[str] = SPLITS,
-    workers: int = 1,
-) -> Report:
+def check(root: str | Path, classes: Classes | None = None, splits=SPLITS, workers=1) -> Report:
     """Read every clip once, as a run would, and say what is wrong with which.
 
-    With `classes`, videos of other classes are not read; `workers` are processes.
+    With `classes`, videos of other classes are not read; `workers` are processes (None: all cores).
 
     Raises FileNotFoundError and ValueError where annotations are missing or no release is found.
     """
@@ -110,10 +104,8 @@ def main() -> None:
     add("root", type=Path, help="folder of the dataset, either release")
     add("--classes", choices=CLASS_SETS, default="174", help="set of classes (%(default)s)")
     add("--splits", nargs="+", choices=SPLITS, default=SPLITS, help="splits to read (all)")
-    add("--workers", type=int, default=os.cpu_count(), help="processes (one for each core)")
+    add("--workers", type=whole(1, MOST_PROCESSES), help="processes (one for each core)")
     args = parser.parse_args()
-    if args.workers < 1:
-        parser.error("--workers must be at least 1")
     try:
         report = check(args.root, class_set(args.classes), args.splits, args.workers)
     except (OSError, ValueError) as error:

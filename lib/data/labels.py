@@ -19,11 +19,7 @@ REVERSED: dict[str, str] = {a: b for pair in _FILE["opposites"] for a, b in (pai
 
 
 def mirror_label(label: str) -> str:
-    """What a clip of a class shows in a mirror: the same, with left and right exchanged.
-
-    >>> mirror_label("Turning the camera left while filming [something]")
-    'Turning the camera right while filming [something]'
-    """
+    """What a clip of a class shows in a mirror: the same, with left and right exchanged."""
     sides = {"left": "right", "right": "left"}
     return re.sub(r"\b(left|right)\b", lambda side: sides[side[0]], label)
 

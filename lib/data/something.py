@@ -54,28 +54,16 @@ class SomethingSomething(Dataset):
     `resplit`, a seed, `assign_split` splits all videos of known templates.
 
     Raises FileNotFoundError for a missing folder, annotation file or video, ValueError for an
-    unknown split, two releases in one folder, a fault in an annotation file, such as an id that is
-    in two splits, a template that the labels file lacks, or classes that leave no video.
+    unknown split, two releases in one folder, a fault in an annotation file that is read, a
+    template that the labels file lacks, or classes that leave no video.
     """
 
-    def __init__(
-        self,
-        root: str | Path,
-        split: str,
-        classes: Classes | None = None,
-        frames: int = 16,
-        fps: float = 4.0,
-        size: int | None = None,
-        resplit: int | None = None,
-    ):
+    def __init__(self, root, split: str, classes=None, frames=16, fps=4.0, size=None, resplit=None):
         self.split, self.frames, self.fps, self.size = split, frames, fps, size
         if split not in SPLITS:
             raise ValueError(f"split={split!r}: choose one of {', '.join(SPLITS)}")
         annotations = Annotations(root)
         self.root, self.release = annotations.root, annotations.release
-        for name in SPLITS:  # of the others, too: an id may be in one of them only
-            with suppress(FileNotFoundError):
-                annotations.entries(name)
         if resplit is None:
             items = annotations.items(split)
         else:

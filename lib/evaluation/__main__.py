@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import torch
 
+from lib.data.arguments import whole
 from lib.data.views import Windows
 from lib.evaluation.accuracy import ORDERS, Results, evaluate
 from lib.evaluation.command import clips_for, make_parser
@@ -22,20 +23,16 @@ def main() -> None:
         "objects, hands and backgrounds it has never seen.",
     )
     add = parser.add_argument
-    add("--windows", type=int, default=1, help="with --data: of each clip, averaged (%(default)s)")
-    add("--clips", type=int, default=600, help="without --data: how many to draw (%(default)s)")
-    add("--seed", type=int, default=7, help="without --data: another draws other clips")
+    add("--windows", type=whole(1), default=1, help="with --data: of a clip (%(default)s)")
+    add("--clips", type=whole(1), default=600, help="without --data: to draw (%(default)s)")
+    add("--seed", type=whole(0), default=7, help="without --data: another draws other clips")
     add("--single", action="store_true", help="for a network trained on single frames")
-    add("--workers", type=int, default=2, help="processes that read clips (%(default)s)")
+    add("--workers", type=whole(0), default=2, help="processes that read clips (%(default)s)")
     args = parser.parse_args()
     only_with_data = ("split", "classes", "resplit", "windows")
     for name in ("clips", "seed") if args.data else only_with_data:
         if getattr(args, name) != parser.get_default(name):
             parser.error(f"--{name} has no effect {'with' if args.data else 'without'} --data")
-    if min(args.clips, args.windows) < 1:
-        parser.error("--clips and --windows must be at least 1")
-    if args.workers < 0:
-        parser.error("--workers must be at least 0")
     try:
         read_record(args.record)
         network = networks.load(args.weights)

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from lib.data.arguments import whole
 from lib.evaluation.accuracy import wilson
 from lib.evaluation.command import clips_for, make_parser
 from lib.evaluation.record import add_to_record, read_record
@@ -125,14 +126,12 @@ def main() -> None:
         "or on newly drawn miniature clips.",
     )
     add = parser.add_argument
-    add("--groups", type=int, default=50, help="of four clips, and of two (%(default)s)")
+    add("--groups", type=whole(1), default=50, help="of four clips, and of two (%(default)s)")
     methods = ("cam", *GRADIENT_METHODS)
     add("--methods", nargs="+", choices=methods, default=["cam"], help="of explaining (cam)")
     add("--layer", metavar="NAME", help="module to explain (default: the last)")
     add("--fit", action="store_true", help="shrink the parts: for a network of a single input size")
     args = parser.parse_args()
-    if args.groups < 1:
-        parser.error("--groups must be at least 1")
     try:
         read_record(args.record)
         network = networks.load(args.weights)

@@ -101,7 +101,7 @@ def explain(
         maps, logits, layer = maps[0], logits[0], seen.layer  # (M, t, h, w), (K,)
         bias = _bias(seen.head, maps, logits, mapped)
         grid, energies = tuple(maps.shape[1:]), tap_energies(network)
-        locate = partial(measure, network, layer, shape, grid, reshape, energies)
+        locate = partial(measure, network, layer, shape, grid, seen.reshape, energies)
     maps, logits = maps.cpu().numpy(), logits.cpu().numpy()
     if (steps := maps.shape[1]) != frames:
         maps = _over_frames(maps, locate().centres(0, steps), frames)

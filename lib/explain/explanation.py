@@ -19,28 +19,13 @@ from lib.files import write_text
 FPS = 4.0  # of a clip given as an array
 POLICY = "default-src 'none'; img-src data: blob:; base-uri 'none'; form-action 'none'"
 POLICY += "; script-src 'unsafe-inline'; style-src 'unsafe-inline'"  # those of the page itself
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body{{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:2rem auto;padding:0 1rem}}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-{viewer}
-</body>
-</html>
-"""
+PAGE = Path(__file__).parents[1] / "viewer" / "page.html"
 
 
 def page(title: str, body: str) -> str:
     """A page of HTML that takes nothing from elsewhere."""
-    return PAGE.format(policy=POLICY, title=escape(title), viewer=body)
+    template = PAGE.read_text(encoding="utf-8")
+    return template.format(policy=POLICY, title=escape(title), viewer=body)
 
 
 Class = int | str  # its index or its name

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.explain.explanation import ExplainError, nearest
-from lib.explain.volumes import CHANNELS_LAST, TOKENS, Reader, Reshape, shape_of
+from lib.explain.volumes import CHANNELS_LAST, PERHAPS, TOKENS, Reader, Reshape, shape_of
 from lib.model.framewise import Framewise
 from lib.model.networks import evaluation_mode
 
@@ -55,17 +55,20 @@ def watching(
     if layer is not None and isinstance(modules[layer], nn.Linear) and reshape is None:
         raise ExplainError(f"layer {layer!r} is linear, with no cells in the frame to point at")
     not_alone = tuple(f"{n}." for n, m in modules.items() if isinstance(m, Framewise))
-    found: dict = {"head": None, "reshape": reshape}
+    found: dict = {"head": None}
 
     def remember(name: str, output) -> Tensor | None:
         if isinstance(modules[name], nn.Identity) and output is found.get("given"):
             return None
         volume, refused = volume_of(output)
-        if refused and (layer is not None or refused in (CHANNELS_LAST, TOKENS)):
-            raise ExplainError(f"layer {name!r} gives {shape_of(output)}{refused}")
         if refused:
+            told = f"layer {name!r} gives {shape_of(output)}{refused}"
+            if layer is not None or refused in (CHANNELS_LAST, TOKENS):
+                raise ExplainError(told)
+            found.update({"perhaps": told} if refused is PERHAPS else {})
             return None
         found.update(layer=name, activations=volume if layer is None else volume.clone())
+        found["reshape"] = volume_of.unfold
         if not gradient:
             found["passed"], found["given"] = None if layer is None else output, output
             return None
@@ -85,7 +88,7 @@ def watching(
         if passed is None or not (given is None or any(x is passed for x in given)):
             return
         found["passed"], now = None, passed.detach() if gradient else passed
-        volume = now if reshape is None else reshape(now)
+        volume = now if found["reshape"] is None else found["reshape"](now)
         if torch.equal(volume, found["activations"].to(volume.dtype)):
             return
         found["activations"] = volume.clone()
@@ -107,12 +110,12 @@ def watching(
         with torch.inference_mode(not gradient), torch.set_grad_enabled(gradient):
             logits = network(inputs.clone() if inputs.is_inference() else inputs.detach())
         settle()
-        for name in ("passed", "given"):
-            found.pop(name, None)
+        perhaps, *_ = (found.pop(name, None) for name in ("perhaps", "passed", "given"))
         check_logits(network, inputs, logits)
         if "activations" not in found:
             where = "no layer ran that" if layer is None else f"layer {layer!r} did not run; none"
-            raise ExplainError(f"{where} gives (N, C, T, h, w) with more than one cell")
+            none = f"{where} gives (N, C, T, h, w) with more than one cell"
+            raise ExplainError(perhaps or none)
         yield Seen(logits=logits, **found)
 
 

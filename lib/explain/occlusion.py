@@ -3,7 +3,7 @@
 Slower than any gradient, and free of its assumptions: the measure for the other maps.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import torch
@@ -16,11 +16,7 @@ from lib.model.networks import evaluation_mode
 
 
 def occlusion(
-    network: nn.Module,
-    inputs: Tensor,
-    window: tuple[int, int, int],
-    stride: tuple[int, int, int],
-    progress: Callable[[Sequence], Iterable] | None = None,
+    network: nn.Module, inputs: Tensor, window, stride, progress: Callable | None = None
 ) -> tuple[Tensor, Tensor]:
     """What every logit loses with each part of one clip, (K, t, h, w), and its logits (K,).
 
@@ -31,10 +27,8 @@ def occlusion(
     """
     sizes, batch = inputs.shape[2:], at_once(inputs.device)
     if any(not 1 <= w <= size or s < 1 for w, s, size in zip(window, stride, sizes)):
-        raise ExplainError(
-            f"window {window} and stride {stride}: give 1 or more, a window of at most "
-            f"{tuple(sizes)}"
-        )
+        most = f"give 1 or more, a window of at most {tuple(sizes)}"
+        raise ExplainError(f"window {window} and stride {stride}: {most}")
     starts = [range(0, size - w + 1, s) for size, w, s in zip(sizes, window, stride)]
     corners, losses = list(product(*starts)), []
     with evaluation_mode(network), torch.inference_mode():

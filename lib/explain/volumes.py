@@ -1,10 +1,14 @@
 """What a layer gives, read as a volume (N, C, T, h, w), and what is wrong with it."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+
+from lib.model.framewise import Framewise
 
 CHANNELS_LAST = (
     ", channels last, it seems: name a layer and pass reshape=lambda x: x.movedim(-1, 1)"
@@ -14,18 +18,28 @@ TOKENS = (
     "(N, C, T, h, w) of the others"
 )
 FOLDED = ", not one row a clip: heads or frames are folded into its first dimension"
+PERHAPS = "; frames folded into the batch? No convolution was given them, one a row, as they came "
+PERHAPS += "in: if they are in order, pass reshape=lambda x: x[None].transpose(1, 2)"
 Reshape = Callable[[Tensor], Tensor]
+
+
+@lru_cache(maxsize=16)
+def frames_of(clips: int, reshape: Reshape | None = None) -> Reshape:
+    """Makes (N, C, T, h, w) of frames (N T, C, h, w), which `reshape` may have to make first."""
+    unfold = lambda x: x.unflatten(0, (clips, -1)).transpose(1, 2) if x.ndim == 4 else x  # noqa: E731
+    return unfold if reshape is None else lambda x: unfold(reshape(x))
 
 
 class Reader:
     """A function from what a layer gives to (N, C, T, h, w), and to what is wrong with it or "".
 
-    Where the channels of a volume lie is told by the layer with weights that ran last, if its
-    `hooks` are on the network.
+    Where the channels lie is told by the layer with weights that ran last, if its `hooks` are on
+    the network. So is whether frames are folded into the batch, as in TSM: a convolution is given
+    the frames of the inputs, one a row. Then `unfold` is what a layer's output wants.
     """
 
     def __init__(self, network: nn.Module, inputs: Tensor, reshape: Reshape | None):
-        self.network, self.inputs, self.reshape = network, inputs, reshape
+        self.network, self.inputs, self.reshape, self.unfold = network, inputs, reshape, reshape
         kinds = "LayerNorm", "RMSNorm"
         norms = (m for m in network.modules() if type(m).__name__.endswith(kinds))
         known = (getattr(m, "normalized_shape", getattr(m, "weight", None)) for m in norms)
@@ -34,9 +48,17 @@ class Reader:
 
     def hooks(self) -> list:
         """Handles of hooks that note which layers ran."""
+        apart = {m for f in self.network.modules() if isinstance(f, Framewise) for m in f.modules()}
 
-        def note(module: nn.Module, _arguments, output) -> None:
-            if isinstance(output, Tensor) and output.ndim == 5:
+        def note(module: nn.Module, given, output) -> None:
+            unknown = self.unfold is self.reshape and module not in apart
+            if isinstance(module, nn.Conv2d) and given and unknown:
+                frames = self.inputs.transpose(1, 2)  # (N, T, 3, H, W)
+                if given[0].shape == (frames.shape[:2].numel(), *frames.shape[2:]):
+                    if torch.equal(given[0].to(frames), frames.flatten(0, 1)):
+                        self.unfold = frames_of(len(frames), self.reshape)
+            sizes = (5,) if self.unfold is self.reshape else (4, 5)
+            if isinstance(output, Tensor) and output.ndim in sizes:
                 first = isinstance(module, _ConvNd | _BatchNorm)
                 self.channels = output.shape[1] if first else None
 
@@ -55,6 +77,11 @@ class Reader:
         if reshape is None and is_tensor and output.ndim == 3 and output.shape[2:] in self.widths:
             if output.shape[1] > inputs.shape[2] + 1:  # more than one for each frame
                 return None, TOKENS
+        if is_tensor and output.ndim == 4 and output.shape[2:].numel() > 1:
+            if len(output) == len(inputs) * inputs.shape[2] > len(inputs):
+                if self.unfold is reshape:
+                    return None, PERHAPS
+                output = frames_of(len(inputs))(output)
         if not is_tensor or output.ndim != 5 or output.shape[3:].numel() < 2:
             return None, "; choose one that gives (N, C, T, h, w) with more than one cell"
         last = output.shape[-1:] in self.widths and output.shape[1] != self.channels

@@ -3,6 +3,7 @@
 import argparse
 import re
 
+from lib.data.arguments import MOST_PROCESSES, whole
 from lib.data.something import RELEASES
 from lib.miniature.clip import CLASSES
 from lib.miniature.dataset import write
@@ -23,19 +24,15 @@ def main() -> None:
         description="Draw the miniature Something-Something: the clips and annotations of one of "
         "its releases, and the truth. A run that was stopped goes on where it was.",
     )
-    parser.add_argument("root", nargs="?", default="data/miniature", help="folder (%(default)s)")
-    parser.add_argument("--clips", type=int, default=1600, help="in all, split 8:1:1 (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--size", type=_size, default=FRAME, help="side, or WIDTHxHEIGHT, in pixels (%(default)s)"
-    )
-    parser.add_argument(
-        "--layout", choices=RELEASES, default="v2", help="v1: JPEGs and CSV; v2: .webm and JSON"
-    )
-    parser.add_argument("--workers", type=int, help="processes (default: one for each core)")
+    add = parser.add_argument
+    add("root", nargs="?", default="data/miniature", help="folder (%(default)s)")
+    add("--clips", type=whole(1), default=1600, help="in all, split 8:1:1 (%(default)s)")
+    add("--seed", type=whole(0), default=0)
+    sides = "side, or WIDTHxHEIGHT, in pixels (%(default)s)"
+    add("--size", type=_size, default=FRAME, help=sides)
+    add("--layout", choices=RELEASES, default="v2", help="v1: JPEGs and CSV; v2: .webm and JSON")
+    add("--workers", type=whole(1, MOST_PROCESSES), help="processes (one for each core)")
     args = parser.parse_args()
-    if args.workers is not None and args.workers < 1:
-        parser.error("--workers must be at least 1")
     try:
         root = write(args.root, args.clips, args.seed, args.size, args.workers, args.layout)
     except (OSError, ValueError) as error:

@@ -2,3 +2,4 @@
 
 from lib.model.inflate import inflate
 from lib.model.networks import PROFILES, WEIGHTS, build, load, save
+from lib.model.own import Own

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from lib.data.arguments import whole
 from lib.data.labels import CLASS_SETS, class_set
 from lib.data.something import SomethingSomething
 from lib.data.views import Views
@@ -48,7 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--data", type=Path, help="folder of Something-Something, either release, or a cache of it")
     add("--classes", choices=CLASS_SETS, default="40", help="with --data (%(default)s)")
     add("--resplit", type=int, metavar="SEED", help="with --data: a new random split, 8:1:1")
-    add("--clips", type=int, default=2000, help="without --data: of an epoch (%(default)s)")
+    add("--clips", type=whole(1), default=2000, help="without --data: of an epoch (%(default)s)")
     add("--folder", type=Path, help="checkpoints and log (default: runs/PROFILE)")
     add("--weights", type=Path, help="file to write (default: in FOLDER)")
     comments = dict(re.findall(r"(\w+): .*  # (.*)", inspect.getsource(Settings)))
@@ -69,8 +70,6 @@ def choose_settings(parser: argparse.ArgumentParser, args: argparse.Namespace) -
             parser.error(f"--{name} has no effect {'with' if args.data else 'without'} --data")
     if args.reverse and args.frames == 1:
         parser.error("--reverse has no effect with --frames 1")
-    if args.clips < 1:
-        parser.error("--clips must be at least 1")
     if args.weights and args.weights.suffix == ".json":
         parser.error("--weights FILE.json is the record")
     values = {field.name: getattr(args, field.name) for field in fields(Settings)}
@@ -133,6 +132,8 @@ def clips_for(args: argparse.Namespace, size: int, settings: Settings) -> tuple:
     wanted = dict(classes=class_set(args.classes), size=size, resplit=args.resplit)
     splits = ("train", "validation")
     train, validation = (SomethingSomething(args.data, split, **wanted) for split in splits)
+    if both := {item.id for item in train.items} & {item.id for item in validation.items}:
+        raise ValueError(f"{args.data}: video {min(both)} is in train and in validation")
     return Views(train, settings.seed), validation, validation.classes, None
 
 

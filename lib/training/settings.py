@@ -47,19 +47,9 @@ class Settings:
         return {name: value for name, value in asdict(self).items() if name not in free}
 
 
+PAPER = dict(epochs=30, batch=64, lr=0.02, warmup=0.1, optimizer="sgd", weight_decay=1e-4)
 RECIPES = {
     "default": Settings(epochs=24, passes=6, lr=2e-3, weight_decay=0.05),
     "lite0": Settings(epochs=12),
-    "paper": Settings(
-        epochs=30,
-        batch=64,
-        lr=0.02,
-        warmup=0.1,
-        optimizer="sgd",
-        weight_decay=1e-4,
-        whole=True,
-        reverse=False,
-        compile=True,
-        workers=8,
-    ),
+    "paper": Settings(**PAPER, whole=True, reverse=False, compile=True, workers=8),
 }

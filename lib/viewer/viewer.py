@@ -5,16 +5,9 @@ maps of every class as 16-bit integers, the truth as bits, the script itself. No
 page. Where scripts do not run, the contact sheet and its caption stay. A new frame, class or mode
 is told by an event that bubbles, `cam-viewer:change`; viewer.js says what is in it.
 
-An explanation is any object with these attributes, such as `lib.explain.Explanation`:
-
-    frames (T, H, W, 3) uint8 and times (T,) in seconds: the clip
-    classes: K names, which may repeat; probabilities and logits (K,); bias (K,) or None
-    maps (M, t, h, w), signed, of the classes with the indices mapped, by a method, at a layer
-    cells: y (h,) and x (w,), the centres of a map's cells as growing fractions of the frame
-    label: index of the true class, or None; mask (T, H, W) bool, what really moves, or None
-    footprint: what one cell sees, or None. Its `shape` is (T, H, W) of the input; `half`, `core`
-        and `field` are distances (before, after) from the cell's centre along t, y and x
-    geometry_note: a sentence for the caption where cells could not be measured; may be missing
+An explanation is any object with the fields and `probabilities` of `lib.explain.Explanation`, and
+of its footprint `shape`, `half`, `core` and `field`; classes may repeat, maps have t steps for T
+frames, and geometry_note may be missing.
 """
 
 import base64

@@ -1,5 +1,8 @@
 """Which 2D networks `inflate` takes: `python tests/benchmarks/inflation.py [NAME ...]`.
 
+`--record book/results/inflation.json` keeps what was found, one network after another: stopped and
+started again it goes on, and only the networks that are named are run anew.
+
 The smallest of each family of CNNs of torchvision, and fifty of timm, with random weights, norms
 and statistics, in float64. A network is exact if
 
@@ -12,8 +15,12 @@ Any other has to be refused by a TypeError. Differences are shares of how far tw
 (cells) lie apart.
 """
 
+import argparse
+import json
 import sys
 import time
+from collections import Counter
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -22,6 +29,7 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from lib.files import write_text  # noqa: E402
 from lib.model.inflate import inflate  # noqa: E402
 
 TORCHVISION = """alexnet convnext_tiny densenet121 efficientnet_b0 efficientnet_v2_s googlenet
@@ -126,18 +134,29 @@ def check(library: str, name: str) -> tuple[str, str]:
     return ("exact" if max(off) < CLOSE else "wrong"), f"{said}; {convs[0]} of {convs[1]} grown"
 
 
-def main(names: list[str]) -> None:
-    found: dict[str, list[str]] = {}
-    for library, known in ("torchvision", TORCHVISION), ("timm", TIMM):
-        for name in known.split():
-            if not names or name in names:
-                begun = time.perf_counter()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--record", type=Path)
+    args = parser.parse_args()
+    known = args.record.is_file() if args.record else False
+    found = json.loads(args.record.read_text())["networks"] if known else {}
+    command = "python tests/benchmarks/inflation.py --record book/results/inflation.json"
+    versions = {name: version(name) for name in ("torch", "torchvision", "timm")}
+    for library, names in ("torchvision", TORCHVISION), ("timm", TIMM):
+        for name in names.split():
+            key, begun = f"{library}/{name}", time.perf_counter()
+            if name in args.names or not args.names and key not in found:
                 verdict, said = check(library, name)
-                found.setdefault(verdict, []).append(name)
+                found[key] = dict(verdict=verdict, said=said)
                 seconds = time.perf_counter() - begun
-                print(f"{library:<12}{name:<28}{verdict:<8}{seconds:4.0f} s  {said}", flush=True)
-    print(", ".join(f"{len(of)} {verdict}" for verdict, of in found.items()))
+                print(f"{key:<40}{verdict:<8}{seconds:4.0f} s  {said}", flush=True)
+                if args.record:
+                    record = dict(command=command, versions=versions, networks=found)
+                    write_text(args.record, json.dumps(record, indent=1) + "\n")
+    counts = Counter(of["verdict"] for of in found.values())
+    print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
