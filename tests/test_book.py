@@ -8,11 +8,15 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from api import docstring, signature
+from blank import blank
 from light_outputs import executed, light, notebooks
 from mathml import mathml
 from nbformat import NotebookNode
 from nbval.plugin import IPyNbFile, coalesce_streams
 from refusals import cases, rows
+
+from lib.explain import Explanation, explain
 
 ROOT = Path(__file__).parents[1]
 PAGES = notebooks()
@@ -152,3 +156,33 @@ def test_of_two_builds_at_once_one_is_refused(tmp_path):
     refused = next(text for text, code in said.items() if code == 2)
     assert "Another make book runs here" in refused and "remove the folder .building" in refused
     assert (tmp_path / "_build" / "built").is_file() and not (tmp_path / ".building").exists()
+
+
+def test_a_blank_notebook_has_no_answers():
+    for page in PAGES:
+        filled, empty = read(page), blank(read(page))
+        assert len(empty.cells) == len(filled.cells) and not any(
+            cell.outputs or cell.execution_count for cell in code_cells(empty)
+        )
+        text = "\n".join(cell.source for cell in empty.cells)
+        assert "{dropdown}" not in text and "{term}" not in text and "Solution" not in text
+        assert "assert" not in "".join(
+            cell.source
+            for cell, was in zip(empty.cells, filled.cells)
+            if "hide-cell" in was.metadata.get("tags", [])
+        )
+        assert "*Your answer:*" in prose(empty.cells).partition("### Exercise")[2]
+        assert read(page) == filled
+
+
+def test_the_api_is_read_from_the_source():
+    found, methods = signature(Explanation)
+    assert "maps: np.ndarray  # (M, T, h, w) float32, signed" in found
+    assert any(line.startswith("why(") for line, _ in methods)
+    line, _ = signature(explain)
+    assert line.startswith("explain(") and max(map(len, line.splitlines())) <= 80
+    listed = docstring("Draw.\n\nArgs:\n    split: which\n      one\n    size: `S` pixels")
+    assert [node.astext() for node in listed[2].children] == [
+        "split\n\nwhich one",
+        "size\n\nS pixels",
+    ]
