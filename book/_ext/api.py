@@ -15,7 +15,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-WIDTH = 76
+WIDTH = 66
 ITEM = re.compile(r"^(\w+): +(.*)$")
 LITERAL = re.compile(r"``(.+?)``|`(.+?)`")
 
@@ -27,7 +27,9 @@ def head(node: ast.FunctionDef) -> str:
     line = f"{node.name}({given}){back}"
     if len(line) <= WIDTH:
         return line
-    filled = textwrap.fill(given, WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 4)
+    whole = re.sub(r"(?<!,) ", "\0", given)  # a line breaks after a comma only
+    filled = textwrap.fill(whole, WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 4)
+    filled = filled.replace("\0", " ")
     return f"{node.name}(\n{filled}\n){back}"
 
 
@@ -90,7 +92,7 @@ class Api(SphinxDirective):
         self.env.note_dependency(str(Path(inspect.getsourcefile(thing))))
         full = f"{module.__name__}.{name}"
         section = nodes.section(ids=[full.replace(".", "-").lower()], names=[full])
-        section += nodes.title("", "", nodes.literal(text=full))
+        section += nodes.title("", "", nodes.literal(text=name))
         code, methods = signature(thing)
         section += nodes.literal_block(code, code, language="python")
         section += docstring(inspect.getdoc(thing) or "")
