@@ -4,17 +4,25 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
+import yaml
 from api import docstring, signature
 from blank import blank
 from light_outputs import executed, light, notebooks
 from mathml import mathml
 from nbformat import NotebookNode
 from nbval.plugin import IPyNbFile, coalesce_streams
+from packaging.specifiers import SpecifierSet
 from refusals import cases, rows
+from repository import set_buttons
+from sphinx.application import Sphinx
+from sphinx.errors import ConfigError
+from sphinx.util.docutils import docutils_namespace
 
 from lib.explain import Explanation, explain
 
@@ -186,3 +194,50 @@ def test_the_api_is_read_from_the_source():
         "split\n\nwhich one",
         "size\n\nS pixels",
     ]
+
+
+@pytest.mark.parametrize("address", ["", "https://github.com/someone/book"])
+def test_buttons_need_one_address(address, tmp_path):
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A page")])
+    page.metadata.kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    nbformat.write(page, source / "index.ipynb")
+    settings = {
+        "extensions": ["myst_nb", "sphinx_book_theme", "repository"],
+        "html_theme": "sphinx_book_theme",
+        "nb_execution_mode": "off",
+        "repository": address,
+    }
+    with docutils_namespace():
+        Sphinx(source, None, out, out / "trees", "html", settings, status=None).build()
+    html = (out / "index.html").read_text(encoding="utf-8")
+    binder, colab = "mybinder.org/v2/gh/someone/book/main", "colab.research.google.com/github/someone"
+    for said in ("source-repository-button", binder, colab, "someone/book/issues", "Tell us"):
+        assert (said in html) == bool(address), said
+    assert not address or "urlpath=lab/tree/index.ipynb" in html
+
+
+def test_an_address_that_makes_no_buttons_is_refused():
+    config = SimpleNamespace(repository="github.com/someone/book", html_theme_options={})
+    with pytest.raises(ConfigError, match="https://github.com/OWNER/NAME is needed"):
+        set_buttons(None, config)
+
+
+def test_binder_installs_the_book():
+    script = ROOT / ".binder" / "postBuild"
+    assert script.stat().st_mode & 0o100
+    subprocess.run(["bash", "-n", script], check=True)
+    assert ".[book]" in script.read_text()
+    version = (ROOT / ".binder" / "runtime.txt").read_text().strip().removeprefix("python-")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert SpecifierSet(project["requires-python"]).contains(version)
+
+
+def test_citation_and_changes_name_the_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= cited.keys()
+    assert cited["version"] == project["version"]
+    assert cited["title"] == yaml.safe_load((ROOT / "_config.yml").read_text())["title"]
+    assert f"## {project['version']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
