@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
+import readable
 import yaml
 from api import docstring, signature
 from blank import blank
@@ -212,7 +213,7 @@ def test_buttons_need_one_address(address, tmp_path):
     with docutils_namespace():
         Sphinx(source, None, out, out / "trees", "html", settings, status=None).build()
     html = (out / "index.html").read_text(encoding="utf-8")
-    binder, colab = "mybinder.org/v2/gh/someone/book/main", "colab.research.google.com/github/someone"
+    binder, colab = "mybinder.org/v2/gh/someone/book", "colab.research.google.com/github/someone"
     for said in ("source-repository-button", binder, colab, "someone/book/issues", "Tell us"):
         assert (said in html) == bool(address), said
     assert not address or "urlpath=lab/tree/index.ipynb" in html
@@ -241,3 +242,25 @@ def test_citation_and_changes_name_the_version():
     assert cited["version"] == project["version"]
     assert cited["title"] == yaml.safe_load((ROOT / "_config.yml").read_text())["title"]
     assert f"## {project['version']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", readable.pages(), ids=lambda page: page.stem)
+def test_sentences_are_short(page):
+    counts = readable.words(page)
+    assert sum(counts) / len(counts) <= 16 and max(counts) <= 50, f"{page.name}: split sentences"
+
+
+def test_sentences_are_told_from_code_and_tables():
+    code = "```sh\na b c d\n```\n| x y z |"
+    found = readable.sentences(
+        f"# Title\n\nOne *two* three. Four five six; seven eight nine\n\n{code}"
+    )
+    assert found == ["One *two* three.", "Four five six", "seven is 7"]
+
+
+def test_every_reference_is_cited():
+    known = re.findall(
+        r"^@\w+{(\w+),", (ROOT / "book" / "references.bib").read_text(), re.MULTILINE
+    )
+    cited = re.findall(r"{cite}`([^`]*)`", "\n".join(map(readable.markdown, readable.pages())))
+    assert set(known) == {key for keys in cited for key in keys.split(",")}
