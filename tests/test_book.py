@@ -19,8 +19,10 @@ from mathml import mathml
 from nbformat import NotebookNode
 from nbval.plugin import IPyNbFile, coalesce_streams
 from packaging.specifiers import SpecifierSet
+from pybtex.database import Entry, Person
 from refusals import cases, rows
 from repository import set_buttons
+from roles import AuthorYearLabels
 from sphinx.application import Sphinx
 from sphinx.errors import ConfigError
 from sphinx.util.docutils import docutils_namespace
@@ -252,9 +254,7 @@ def test_sentences_are_short(page):
 
 def test_sentences_are_told_from_code_and_tables():
     code = "```sh\na b c d\n```\n| x y z |"
-    found = readable.sentences(
-        f"# Title\n\nOne *two* three. Four five six; seven eight nine\n\n{code}"
-    )
+    found = readable.sentences(f"# Title\n\nOne *two* three. Four five six; seven is 7\n\n{code}")
     assert found == ["One *two* three.", "Four five six", "seven is 7"]
 
 
@@ -264,3 +264,11 @@ def test_every_reference_is_cited():
     )
     cited = re.findall(r"{cite}`([^`]*)`", "\n".join(map(readable.markdown, readable.pages())))
     assert set(known) == {key for keys in cited for key in keys.split(",")}
+
+
+def test_references_are_labelled_as_the_text_cites_them():
+    people = {"author": [Person('B{\\"o}hle, Moritz'), Person("van der Aa, Jan")]}
+    entries = [Entry("misc", {"year": "2021"}, people)]
+    assert list(AuthorYearLabels().format_labels(entries)) == ["Böhle and van der Aa, 2021"]
+    people["author"].append(Person("Fritz, Mario"))
+    assert list(AuthorYearLabels().format_labels(entries)) == ["Böhle et al., 2021"]
