@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 
-POSITIVE, FAINT = "#c2410c", "#9a9ca5"
+POSITIVE, NEGATIVE, FAINT = "#c2410c", "#47658f", "#9a9ca5"
 SIGNED = "PuOr_r"  # purple is negative, white is zero, orange is positive
 
 

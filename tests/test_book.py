@@ -4,15 +4,30 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
+import readable
+import yaml
+from api import docstring, signature
+from blank import blank
 from light_outputs import executed, light, notebooks
 from mathml import mathml
 from nbformat import NotebookNode
 from nbval.plugin import IPyNbFile, coalesce_streams
+from packaging.specifiers import SpecifierSet
+from pybtex.database import Entry, Person
 from refusals import cases, rows
+from repository import set_buttons
+from roles import AuthorYearLabels
+from sphinx.application import Sphinx
+from sphinx.errors import ConfigError
+from sphinx.util.docutils import docutils_namespace
+
+from lib.explain import Explanation, explain
 
 ROOT = Path(__file__).parents[1]
 PAGES = notebooks()
@@ -152,3 +167,108 @@ def test_of_two_builds_at_once_one_is_refused(tmp_path):
     refused = next(text for text, code in said.items() if code == 2)
     assert "Another make book runs here" in refused and "remove the folder .building" in refused
     assert (tmp_path / "_build" / "built").is_file() and not (tmp_path / ".building").exists()
+
+
+def test_a_blank_notebook_has_no_answers():
+    for page in PAGES:
+        filled, empty = read(page), blank(read(page))
+        assert len(empty.cells) == len(filled.cells) and not any(
+            cell.outputs or cell.execution_count for cell in code_cells(empty)
+        )
+        text = "\n".join(cell.source for cell in empty.cells)
+        assert "{dropdown}" not in text and "{term}" not in text and "Solution" not in text
+        assert "assert" not in "".join(
+            cell.source
+            for cell, was in zip(empty.cells, filled.cells)
+            if "hide-cell" in was.metadata.get("tags", [])
+        )
+        assert "*Your answer:*" in prose(empty.cells).partition("### Exercise")[2]
+        assert read(page) == filled
+
+
+def test_the_api_is_read_from_the_source():
+    found, methods = signature(Explanation)
+    assert "maps: np.ndarray  # (M, T, h, w) float32, signed" in found
+    assert any(line.startswith("why(") for line, _ in methods)
+    line, _ = signature(explain)
+    assert line.startswith("explain(") and max(map(len, line.splitlines())) <= 80
+    listed = docstring("Draw.\n\nArgs:\n    split: which\n      one\n    size: `S` pixels")
+    assert [node.astext() for node in listed[2].children] == [
+        "split\n\nwhich one",
+        "size\n\nS pixels",
+    ]
+
+
+@pytest.mark.parametrize("address", ["", "https://github.com/someone/book"])
+def test_buttons_need_one_address(address, tmp_path):
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A page")])
+    page.metadata.kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    nbformat.write(page, source / "index.ipynb")
+    settings = {
+        "extensions": ["myst_nb", "sphinx_book_theme", "repository"],
+        "html_theme": "sphinx_book_theme",
+        "nb_execution_mode": "off",
+        "repository": address,
+    }
+    with docutils_namespace():
+        Sphinx(source, None, out, out / "trees", "html", settings, status=None).build()
+    html = (out / "index.html").read_text(encoding="utf-8")
+    binder, colab = "mybinder.org/v2/gh/someone/book", "colab.research.google.com/github/someone"
+    for said in ("source-repository-button", binder, colab, "someone/book/issues", "Tell us"):
+        assert (said in html) == bool(address), said
+    assert not address or "urlpath=lab/tree/index.ipynb" in html
+
+
+def test_an_address_that_makes_no_buttons_is_refused():
+    config = SimpleNamespace(repository="github.com/someone/book", html_theme_options={})
+    with pytest.raises(ConfigError, match="https://github.com/OWNER/NAME is needed"):
+        set_buttons(None, config)
+
+
+def test_binder_installs_the_book():
+    script = ROOT / ".binder" / "postBuild"
+    assert script.stat().st_mode & 0o100
+    subprocess.run(["bash", "-n", script], check=True)
+    assert ".[book]" in script.read_text()
+    version = (ROOT / ".binder" / "runtime.txt").read_text().strip().removeprefix("python-")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert SpecifierSet(project["requires-python"]).contains(version)
+
+
+def test_citation_and_changes_name_the_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= cited.keys()
+    assert cited["version"] == project["version"]
+    assert cited["title"] == yaml.safe_load((ROOT / "_config.yml").read_text())["title"]
+    assert f"## {project['version']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", readable.pages(), ids=lambda page: page.stem)
+def test_sentences_are_short(page):
+    counts = readable.words(page)
+    assert sum(counts) / len(counts) <= 16 and max(counts) <= 50, f"{page.name}: split sentences"
+
+
+def test_sentences_are_told_from_code_and_tables():
+    code = "```sh\na b c d\n```\n| x y z |"
+    found = readable.sentences(f"# Title\n\nOne *two* three. Four five six; seven is 7\n\n{code}")
+    assert found == ["One *two* three.", "Four five six", "seven is 7"]
+
+
+def test_every_reference_is_cited():
+    known = re.findall(
+        r"^@\w+{(\w+),", (ROOT / "book" / "references.bib").read_text(), re.MULTILINE
+    )
+    cited = re.findall(r"{cite}`([^`]*)`", "\n".join(map(readable.markdown, readable.pages())))
+    assert set(known) == {key for keys in cited for key in keys.split(",")}
+
+
+def test_references_are_labelled_as_the_text_cites_them():
+    people = {"author": [Person('B{\\"o}hle, Moritz'), Person("van der Aa, Jan")]}
+    entries = [Entry("misc", {"year": "2021"}, people)]
+    assert list(AuthorYearLabels().format_labels(entries)) == ["Böhle and van der Aa, 2021"]
+    people["author"].append(Person("Fritz, Mario"))
+    assert list(AuthorYearLabels().format_labels(entries)) == ["Böhle et al., 2021"]
