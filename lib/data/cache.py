@@ -32,7 +32,9 @@ def pack(item: Item, folder: Path, side: int) -> int:
     return path.stat().st_size
 
 
-def build_cache(root: str | Path, folder: str | Path, side: int = 256, workers=1) -> int:
+def build_cache(
+    root: str | Path, folder: str | Path, side: int = 256, workers: int | None = 1
+) -> int:
     """The whole dataset with its annotations; how many bytes its videos take. A run that was
     stopped goes on.
 

@@ -1,6 +1,7 @@
 """Is a dataset whole? `python -m lib.data.check ROOT` reads every clip once, before a long run."""
 
 import argparse
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +47,12 @@ class Report:
         return "\n".join(lines if self.troubles else [*lines, "nothing is wrong"])
 
 
-def check(root: str | Path, classes: Classes | None = None, splits=SPLITS, workers=1) -> Report:
+def check(
+    root: str | Path,
+    classes: Classes | None = None,
+    splits: Iterable[str] = SPLITS,
+    workers: int | None = 1,
+) -> Report:
     """Read every clip once, as a run would, and say what is wrong with which.
 
     With `classes`, videos of other classes are not read; `workers` are processes (None: all cores).

@@ -17,7 +17,9 @@ class VideoError(ValueError):
 
 @contextmanager
 def reading(
-    path: Path, fault="not a video, or damaged", remedy="copy it again, or convert it to .mp4"
+    path: Path,
+    fault: str = "not a video, or damaged",
+    remedy: str = "copy it again, or convert it to .mp4",
 ) -> Iterator[None]:
     """Whatever goes wrong inside leaves as a VideoError about this file.
 

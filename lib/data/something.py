@@ -58,7 +58,16 @@ class SomethingSomething(Dataset):
     template that the labels file lacks, or classes that leave no video.
     """
 
-    def __init__(self, root, split: str, classes=None, frames=16, fps=4.0, size=None, resplit=None):
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        classes: Classes | None = None,
+        frames: int = 16,
+        fps: float = 4.0,
+        size: int | None = None,
+        resplit: int | None = None,
+    ):
         self.split, self.frames, self.fps, self.size = split, frames, fps, size
         if split not in SPLITS:
             raise ValueError(f"split={split!r}: choose one of {', '.join(SPLITS)}")

@@ -3,7 +3,7 @@
 Slower than any gradient, and free of its assumptions: the measure for the other maps.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 
 import torch
@@ -16,7 +16,11 @@ from lib.model.networks import evaluation_mode
 
 
 def occlusion(
-    network: nn.Module, inputs: Tensor, window, stride, progress: Callable | None = None
+    network: nn.Module,
+    inputs: Tensor,
+    window: tuple[int, int, int],
+    stride: tuple[int, int, int],
+    progress: Callable[[Sequence], Iterable] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """What every logit loses with each part of one clip, (K, t, h, w), and its logits (K,).
 

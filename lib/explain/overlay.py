@@ -4,7 +4,11 @@ import numpy as np
 
 
 def overlay(
-    explanation, cls: int | str | None = None, opacity=0.45, versus=None, against=False
+    explanation,
+    cls: int | str | None = None,
+    opacity: float = 0.45,
+    versus: int | str | None = None,
+    against: bool = False,
 ) -> np.ndarray:
     """Frames (T, H, W, 3) uint8 with the evidence for a class drawn over them, as in the viewer.
 

@@ -95,7 +95,12 @@ def tap_energies(network: nn.Module) -> Energies:
 
 
 def measure(
-    network: nn.Module, layer: str, shape, grid, reshape=None, energies: Energies | None = None
+    network: nn.Module,
+    layer: str,
+    shape: Sequence[int],
+    grid: Sequence[int],
+    reshape: Callable[[Tensor], Tensor] | None = None,
+    energies: Energies | None = None,
 ) -> ReceptiveField:
     """The receptive field of a layer's cells; NaN along an axis where it cannot be measured, as
     with attention or transposed convolutions. What was measured is remembered.

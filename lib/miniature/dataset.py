@@ -22,7 +22,12 @@ FOLDERS = {"v1": "20bn-something-something-v1", "v2": "videos"}  # of the clips
 
 
 def write(
-    root: Path | str, clips=1600, seed=0, size=FRAME, workers: int | None = None, layout="v2"
+    root: Path | str,
+    clips: int = 1600,
+    seed: int = 0,
+    size: int | tuple[int, int] = FRAME,
+    workers: int | None = None,
+    layout: str = "v2",
 ) -> Path:
     """Draw a dataset, 8:1:1, in the layout of a Something-Something release; what is there is kept.
 

@@ -50,7 +50,11 @@ _ALONE |= {"sigmoid", "hardsigmoid", "hardtanh", "tanh", "dropout"}
 
 
 def inflate(
-    net2d: nn.Module, kernel=3, init="centre", where: str | Rule = "all", padding="zeros"
+    net2d: nn.Module,
+    kernel: int = 3,
+    init: str = "centre",
+    where: str | Rule = "all",
+    padding: str = "zeros",
 ) -> nn.Module:
     """A 3D copy of a 2D CNN: takes clips (N, 3, T, H, W), keeps T throughout, gives logits (N, K).
 

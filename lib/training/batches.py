@@ -123,7 +123,13 @@ def opposite(classes: list[str]) -> Tensor:
 
 
 def examples(
-    x: Tensor, y: Tensor, settings: Settings, opposites: Tensor, rng, part=None, clips=None
+    x: Tensor,
+    y: Tensor,
+    settings: Settings,
+    opposites: Tensor,
+    rng: torch.Generator,
+    part: range | None = None,
+    clips: int | None = None,
 ) -> Features:
     """What a part of an update learns from: its clips, some of them played backwards, or single
     frames of them. Random numbers are drawn for all `clips` of the update, wherever it is cut."""
