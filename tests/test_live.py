@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 import test_site
-from inpage import PACKAGE, VERSION, package
-from live import asked, loaded
+from axe_playwright_python.sync_playwright import Axe
+from inpage import PACKAGE, VERSION, package, stage
+from live import asked, gestures, loaded
 from test_site import SITE, opened
 
 from lib import miniature
@@ -70,6 +71,14 @@ def test_another_package_than_the_tested_one_is_refused(tmp_path):
     with pytest.raises(RuntimeError, match="its hash differs"):
         package(tmp_path)
     assert not path.exists()
+
+
+def test_stage_is_set_with_six_hands():
+    props = stage()
+    assert len(props["hands"]) == 6 and len({hand["image"] for hand in props["hands"]}) == 6
+    for prop in props["things"] + props["hands"] + props["places"]:
+        assert prop["name"] and prop["image"].startswith("data:image/")
+    assert len(json.dumps(props)) < 500_000
 
 
 def test_page_names_clips_as_text():
@@ -161,3 +170,91 @@ def test_loading_can_be_cancelled_and_tried_again(browser, site):
         page.get_by_text("Loading was cancelled.").wait_for()
         page.get_by_role("button", name="Try again").click()
         page.locator("cam-live[ready]").wait_for(timeout=120_000)
+
+
+# --- the stage ---
+
+
+def recorded(page, act) -> list[str]:
+    """The network's two guesses at what `act` does on the stage within four seconds."""
+    page.locator("cam-stage[ready]").wait_for(timeout=60_000)
+    page.get_by_role("button", name="Start again").click()
+    said = page.locator(".answers > [aria-pressed=true] .bar > span:first-of-type")
+    page.evaluate("document.querySelector('cam-live > .status').textContent = ''")
+    page.get_by_role("button", name="Record").click()
+    page.get_by_text("Now: four seconds").wait_for()
+    act()
+    page.locator("cam-live > .status", has_text="seconds.").wait_for(timeout=60_000)
+    page.wait_for_function("!document.querySelector('cam-stage').busy")
+    return said.all_inner_texts()[:2]
+
+
+@built
+def test_stored_gestures_are_believed(page):
+    guesses = gestures(page, seed=1)
+    assert len(guesses) == 8
+    assert sum(1 <= guess <= 2 for guess in guesses.values()) >= 7, guesses
+
+
+@built
+def test_a_thing_is_pushed_with_the_mouse(page):
+    page.get_by_label("Make it say").select_option(index=0)
+
+    def push():
+        box = page.locator("cam-stage canvas").bounding_box()
+        y = box["y"] + box["height"] / 2
+        page.mouse.move(box["x"] + 0.2 * box["width"], y)
+        page.mouse.down()
+        page.wait_for_timeout(500)
+        for step in range(40):
+            page.mouse.move(box["x"] + (0.2 + 0.015 * (step + 1)) * box["width"], y)
+            page.wait_for_timeout(45)
+        page.mouse.up()
+
+    assert "Moving [something] from left to right" in recorded(page, push)
+
+
+@built
+def test_a_thing_is_pushed_with_the_keyboard(page):
+    page.get_by_label("Make it say").select_option(index=1)
+
+    def push():
+        page.wait_for_timeout(400)
+        page.keyboard.down("ArrowLeft")
+        page.wait_for_timeout(2300)
+        page.keyboard.up("ArrowLeft")
+
+    assert "Moving [something] from right to left" in recorded(page, push)
+    assert "Believed: " in page.locator("cam-stage").inner_text()
+
+
+@built
+def test_a_movement_is_drawn_otherwise_and_put_into_a_link(page, browser):
+    gestures(page, seed=2)
+    page.get_by_role("button", name="another place").click()
+    page.locator(".answers > [aria-pressed=true]", has_text="another place").wait_for()
+    assert page.locator(".answers > button").count() == 2
+    with opened(browser, page.evaluate("document.querySelector('cam-stage').link")) as other:
+        other.get_by_role("button", name="Load the network").click()
+        card = other.locator(".answers > button", has_text="A gesture from a link")
+        card.wait_for(timeout=120_000)
+        assert "Approaching [something] with your camera" in card.inner_text()
+
+
+@built
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_all_of_it_fits_and_is_accessible(width, scheme, browser, site):
+    viewport = {"width": width, "height": 844}
+    options = {"color_scheme": scheme, "reduced_motion": "reduce"}
+    with opened(browser, f"{site}/book/live.html", viewport=viewport, **options) as page:
+        page.get_by_role("button", name="Load the network").click()
+        page.locator("cam-stage[ready]").wait_for(timeout=120_000)
+        page.get_by_role("button", name="Show me").click()
+        page.locator(".answers > button").wait_for(timeout=60_000)
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+        axe = Axe().run(page, context={"include": [["cam-live"]]}, options={"preload": False})
+    assert not [
+        f"{rule['id']}: {node['target']}"
+        for rule in axe.response["violations"]
+        for node in rule["nodes"]
+    ]

@@ -21,8 +21,7 @@ def main() -> None:
     except (OSError, ValueError) as error:
         parser.exit(2, f"{error}\n")
     print(f"{args.out / GRAPH}: {record['bytes'] / 1e6:.1f} MB, opset {record['opset']}")
-    far, clips = record["logits"], record["clips"]
-    print(f"logits within {far:.1e} of PyTorch's on {clips} clips, {record['same_two']} same top 2")
+    print("on {clips} drawn clips: logits within {logits:.1e} of PyTorch's".format(**record))
 
 
 if __name__ == "__main__":

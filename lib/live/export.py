@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import lib.model
 from lib.data.video import Clip
 from lib.explain import explain
 from lib.explain.clip import sampling
@@ -52,33 +53,32 @@ class InPage(nn.Module):
 
 
 def export(folder: Path | str, weights: Path | str = WEIGHTS) -> dict:
-    """Write the graph and its record to a folder; what is there of the same weights is kept.
+    """Write the graph and its record to a folder; what is there of the same weights and the same
+    code is kept.
 
     The record has what a page needs to show what the graph gives, and how far it was from PyTorch.
     """
-    folder, weights = Path(folder), Path(weights)
-    made_of = {"weights": hashlib.sha256(weights.read_bytes()).hexdigest(), "opset": OPSET}
+    folder, code = Path(folder), sorted(Path(lib.model.__file__).parent.glob("*.py"))
+    sources = b"".join(path.read_bytes() for path in [Path(weights), Path(__file__), *code])
+    made_of = hashlib.sha256(sources).hexdigest()
     if (folder / RECORD).is_file() and (folder / GRAPH).is_file():
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        if record.items() >= made_of.items():
+        if record.get("made_of") == made_of:
             return record
     folder.mkdir(parents=True, exist_ok=True)
     network = load(weights)
-    frames, fps = sampling(network)
-    size = network.preprocess.size
+    (frames, fps), size = sampling(network), network.preprocess.size
     black = np.zeros((frames, size, size, 3), np.uint8)
     shown = explain(network, black)
     write_graph(network, shown.layer, black, folder / GRAPH)
     text = re.search(r'<script type="application/json">(.*?)</script>', element(shown))[1]
     record = {
-        **made_of,
+        "made_of": made_of,
+        "opset": OPSET,
         "bytes": (folder / GRAPH).stat().st_size,
-        "torch": torch.__version__,
         "clips": CLIPS,
         **compare(folder / GRAPH, network, drawn(CLIPS, network)),
-        "frames": frames,
-        "fps": fps,
-        "size": size,
+        **dict(frames=frames, fps=fps, size=size),
         "shape": shown.maps.shape[1:],
         "viewer": {name: json.loads(text)[name] for name in SHARED},
     }
@@ -87,7 +87,7 @@ def export(folder: Path | str, weights: Path | str = WEIGHTS) -> dict:
 
 
 def write_graph(network: nn.Module, layer: str, frames: np.ndarray, path: Path) -> None:
-    """Large weights are float16, as they are on disk, and become float32 when the graph is loaded;
+    """Weights are float16 where they are on disk, and become float32 when the graph is loaded;
     the frames may be given as uint8."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -103,17 +103,14 @@ def write_graph(network: nn.Module, layer: str, frames: np.ndarray, path: Path) 
     casts, graph = [], model.graph
     for tensor in graph.initializer:
         values = numpy_helper.to_array(tensor)
-        half = values.astype(np.float16) if values.dtype == np.float32 else values
-        if values.size < 256 or values.dtype != np.float32 or not np.array_equal(half, values):
-            continue
-        name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(half, f"{name}_half"))
-        casts.append(helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
+        if values.dtype == np.float32 and np.array_equal(half := values.astype("f2"), values):
+            name, kept = tensor.name, f"{tensor.name}_half"
+            tensor.CopyFrom(numpy_helper.from_array(half, kept))
+            casts.append(helper.make_node("Cast", [kept], [name], to=TensorProto.FLOAT))
     nodes = [*casts, *graph.node]
-    del graph.node[:], graph.value_info[:], model.metadata_props[:]
-    for node in nodes:
+    for node in nodes:  # without where in the code each comes from
         del node.metadata_props[:]
-        node.doc_string = ""
+    del graph.node[:], graph.value_info[:], model.metadata_props[:]
     graph.node.extend(nodes)
     onnx.save(model, path)
 
@@ -122,7 +119,8 @@ def drawn(clips: int, network: nn.Module) -> list[Clip]:
     """Test clips of different classes, as the network wants them."""
     from lib import miniature
 
-    times, size = np.arange(sampling(network)[0]) / sampling(network)[1], network.preprocess.size
+    (frames, fps), size = sampling(network), network.preprocess.size
+    times = np.arange(frames) / fps
     return [miniature.draw("test", 7 * i, 3, times, size) for i in range(clips)]
 
 

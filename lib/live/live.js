@@ -2,8 +2,9 @@
 //
 // Nothing is loaded before a click, and nothing that is shown leaves the page: worker.js does the
 // work. Clips come from the pictures inside (`<img data-clip="NAME">`, all frames in one sheet), a
-// file, a camera, or an element inside that sends the event `cam-clip` with { name, pixels }: RGBA
-// of all frames. Answers stand side by side, and the one that is chosen is shown by <cam-viewer>.
+// file, a camera, or whatever calls `explain` with { name, pixels }, RGBA of all frames, as the
+// <cam-stage> inside. Answers stand side by side; the one that is chosen is shown by <cam-viewer>.
+// Events: cam-live:ready, and cam-live:answer with the answer as its detail.
 (() => {
   const TAG = "cam-live";
   if (customElements.get(TAG)) return;
@@ -19,7 +20,7 @@
     .text_html:has(cam-live) { background: none !important; padding: 0 !important; }
     cam-live > img, cam-live [hidden] { display: none !important; }
     cam-live p { margin: .4rem 0; font-size: inherit; color: inherit; }
-    cam-live .row { display: flex; flex-wrap: wrap; gap: .4rem; align-items: center; margin: .5rem 0; }
+    cam-live .line { display: flex; flex-wrap: wrap; gap: .4rem; align-items: center; margin: .5rem 0; }
     cam-live button { font: inherit; color: inherit; padding: .3rem .7rem; cursor: pointer;
       border: 1px solid var(--line); border-radius: 6px; background: var(--well); }
     cam-live button:hover { border-color: var(--accent); }
@@ -28,7 +29,8 @@
     cam-live progress { flex: 1; min-width: 8rem; accent-color: var(--accent); }
     cam-live .answers { display: grid; gap: .75rem; margin: .5rem 0;
       grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); }
-    cam-live .answers > button { text-align: start; background: none; }
+    cam-live .answers > button { display: flex; flex-direction: column; align-items: stretch;
+      text-align: start; background: none; }
     cam-live .answers > [aria-pressed=true] { border-color: var(--accent);
       box-shadow: inset 0 0 0 1px var(--accent); }
     cam-live .answers span { display: block; }
@@ -92,7 +94,7 @@
         return made;
       };
       const part = this.#parts;
-      part.load = button("Load the network, about 6 MB", () => this.load().catch(() => {}));
+      part.load = button("Load the network, about 7 MB", () => this.load().catch(() => {}));
       part.cancel = button("Cancel", () => this.#failed("Loading was cancelled."), { hidden: true });
       part.progress = element("progress", { hidden: true, ariaLabel: "Loading the network" });
       part.bytes = element("span");
@@ -105,27 +107,26 @@
       });
       const clips = [...this.querySelectorAll("img[data-clip]")].map(picture =>
         button(picture.dataset.clip, () => this.#try(() => this.#fromSheet(picture))));
-      part.sources = element("div", { className: "row sources", hidden: true }, ...clips,
+      part.sources = element("div", { className: "line sources", hidden: true }, "A clip:", ...clips,
         button("A video of your own", () => part.file.click()), part.file);
       if (navigator.mediaDevices) {
         part.sources.append(button("Your camera, 4 seconds", () => this.#try(() => this.#film())));
       }
       part.video = element("video", { muted: true, playsInline: true, hidden: true });
       part.answers = element("div", { className: "answers" });
-      part.changes = element("div", { className: "row changes", hidden: true, role: "group",
+      part.changes = element("div", { className: "line changes", hidden: true, role: "group",
         ariaLabel: "Change one thing" }, "The same clip, but", ...Object.entries(CHANGES).map(
         ([change, name]) => button(name, () => this.#try(() => this.#change(change)))));
       part.viewer = element("div");
       const stages = [...this.querySelectorAll("cam-stage")];
       this.prepend(
-        element("div", { className: "row loading" }, part.load, part.progress, part.bytes,
+        part.row = element("div", { className: "line" }, part.load, part.progress, part.bytes,
           part.cancel));
-      this.append(part.sources, ...stages, part.video, part.status, part.answers, part.changes,
+      this.append(...stages, part.sources, part.video, part.status, part.answers, part.changes,
         part.viewer);
       const cannot = missing();
       part.load.disabled = Boolean(cannot);
       part.status.textContent = cannot;
-      this.addEventListener("cam-clip", ({ detail }) => this.#try(() => this.explain(detail)));
     }
 
     /** Load the network; settles when it can be asked. */
@@ -152,11 +153,11 @@
             if (data.got >= data.total) bytes.textContent += ", opening";
           } else if (data.ready) {
             this.record = data.ready;
-            progress.hidden = cancel.hidden = true;
-            bytes.textContent = "";
+            this.#parts.row.hidden = true;
             this.#parts.sources.hidden = false;
             this.toggleAttribute("ready", true);
             status.textContent = "The network is here. Show it something.";
+            this.dispatchEvent(new CustomEvent(`${TAG}:ready`));
             done(data.ready);
           } else if (data.failed && data.id === undefined) {
             this.#failed(`The network could not be loaded: ${data.failed}.`);
@@ -204,27 +205,29 @@
     }
 
     /** Asks about a clip { name, pixels }, as it is or changed. */
-    async ask({ name, pixels }, change) {
+    async ask(clip, change) {
+      const { name, pixels } = clip;
       await this.load();
       this.#parts.status.textContent = "The network looks …";
       const id = ++this.#asked;
       const answer = new Promise((done, failed) => this.#waiting.set(id, { done, failed }));
       const title = change ? `${name}, ${CHANGES[change]}` : name;
       this.#worker.postMessage({ id, name: title, pixels, change });
-      return { ...await answer, title, clip: { name, pixels }, change };
+      return { ...await answer, title, clip, change };
     }
 
-    /** Asks about a new clip, and shows the answer beside the one before. */
+    /** Asks about a clip, and shows the answer; `beside` true: beside the one before, or else
+     * beside that of another clip. */
     async explain(clip) {
       const answer = await this.ask(clip);
-      const before = this.#answers.filter(({ change }) => !change).slice(-1);
-      this.#show(clip.beside ? [...before, answer] : [answer], answer);
+      const before = this.#answers.filter(({ change, clip: other }) =>
+        !change && (clip.beside === true || clip.beside === other)).slice(-1);
+      this.#show([...before, answer], answer);
     }
 
     async #change(change) {
       const answer = await this.ask(this.#chosen.clip, change);
       const before = this.#answers.find(({ clip, change }) => clip === this.#chosen.clip && !change);
-      answer.clip = this.#chosen.clip;
       this.#show([before ?? this.#chosen, answer], answer);
     }
 

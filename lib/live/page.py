@@ -17,7 +17,7 @@ def live(clips: Mapping[str, Clip], inside: str = "", folder: str = FOLDER) -> G
     as a `<cam-stage>`. Each clip has as many square frames as the network wants."""
     parts = [f'<cam-live src="{escape(folder)}"><noscript>{ELSEWHERE}</noscript>']
     for name, clip in clips.items():
-        tag = f'<img data-clip="{escape(name)}" '
-        parts.append(sheet(clip.frames).replace("<img ", tag, 1))
-    scripts = f'{script()}<script defer src="{escape(folder)}live.js"></script>'
-    return Gallery(len(clips), f"{''.join(parts)}{inside}</cam-live>{scripts}")
+        parts.append(sheet(clip.frames).replace("<img", f'<img data-clip="{escape(name)}"', 1))
+    names = ["live.js", "stage.js"] if "cam-stage" in inside else ["live.js"]
+    own = "".join(f'<script defer src="{escape(folder)}{name}"></script>' for name in names)
+    return Gallery(len(clips), f"{''.join(parts)}{inside}</cam-live>{script()}{own}")

@@ -4,7 +4,8 @@
 
 Headless Chromium, its cache empty, one thread. The line is that of pages.py for the time to load,
 and none for the rest. A block is the longest task of the page's own thread while the network loads,
-and while it looks; the viewer is not counted. Drawn test clips come to the page as numbers.
+and while it looks; the viewer is not counted. Drawn test clips come to the page as numbers; the
+stage's stored gestures are replayed, and the record says which guess of the network each is.
 """
 
 import argparse
@@ -30,6 +31,8 @@ from lib.explain import explain  # noqa: E402
 from lib.files import write_text  # noqa: E402
 from lib.model import load  # noqa: E402
 
+SEEDS = 1, 2, 3  # of light and sway, over the stage's gestures
+
 ASK = """async ([text, change]) => {
   const bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
   const pixels = new Uint8ClampedArray(bytes.length / 3 * 4).fill(255);
@@ -41,6 +44,14 @@ ASK = """async ([text, change]) => {
   await new Promise(done => setTimeout(done, 50));
   return { data: JSON.parse(json), top, seconds, longest: window.longest };
 }"""
+ACT = """async ([number, seed]) => {
+  const [live, stage] = ["cam-live", "cam-stage"].map(name => document.querySelector(name));
+  const answer = new Promise(done => live.addEventListener("cam-live:answer",
+    ({ detail }) => done(detail), { once: true }));
+  await stage.perform(stage.gestures[number], seed);
+  const { says } = stage.gestures[number];
+  return [says, (await answer).top.findIndex(({ name }) => name === says) + 1];
+}"""
 LONGEST = """window.longest = 0;
 new PerformanceObserver(list => list.getEntries().forEach(({ duration }) => {
   window.longest = Math.max(window.longest, duration);
@@ -51,6 +62,13 @@ def asked(page, frames: np.ndarray, change: str | None = None) -> dict:
     """What the page's network says of frames (T, S, S, 3) uint8: data as the viewer takes it, top,
     seconds, and the longest block of the page in milliseconds."""
     return page.evaluate(ASK, [base64.b64encode(frames.tobytes()).decode(), change])
+
+
+def gestures(page, seed: int) -> dict[str, int]:
+    """The stage's stored gestures, replayed: which guess of the network each of them is."""
+    page.locator("cam-stage[ready]").wait_for(timeout=60_000)
+    count = page.evaluate("document.querySelector('cam-stage').gestures.length")
+    return dict(page.evaluate(ACT, [number, seed]) for number in range(count))
 
 
 def loaded(page, url: str) -> float:
@@ -78,7 +96,7 @@ def over_a_line(browser, url: str) -> tuple[float, float]:
         line.send("Network.enable")
         line.send("Network.emulateNetworkConditions", throttle)
         seconds = loaded(page, url)
-        names = ["ort.wasm.bundle.min.mjs", "worker.js", "network.json"]
+        names = ["ort.wasm.bundle.min.mjs", "worker.js", "network.json", "stage.json"]
         files = page.evaluate("document.querySelector('cam-live').record.files")
         folder = SITE / "_static" / "live"
         small = sum((folder / name).stat().st_size for name in names)
@@ -110,6 +128,7 @@ def main() -> None:
             blocks.append(here["longest"])
             far = max(far, float(np.abs(here["data"]["logits"] - there.logits).max()))
             same += {row["name"] for row in here["top"][:2]} == {name for name, _ in there.top(2)}
+        acted = [gestures(page, seed) for seed in SEEDS]
         version = browser.version
         browser.close()
     record = {
@@ -125,6 +144,7 @@ def main() -> None:
         "longest_block_ms": {"loading": loading, "asking": max(blocks)},
         "greatest_difference_of_a_logit": far,
         "same_two_most_probable": same,
+        "gestures": {says: [guesses[says] for guesses in acted] for says in acted[0]},
     }
     print(json.dumps(record, indent=1))
     if args.record:
