@@ -3,7 +3,7 @@
 # make outputs  bring the text outputs of the last build into the committed notebooks
 # make landing  draw the moving picture at the top of the README
 # make lock     write requirements.lock, the tested environment with hashes
-# make clean    take the site and the drawn data away (the environment stays)
+# make clean    take the site, the drawn data and what the site fetched away (the environment stays)
 
 VENV   ?= .venv
 DATA   ?= data/miniature
@@ -61,4 +61,4 @@ lock: $(VENV)/installed-test
 	$(RUN) tests/lock.py
 
 clean:
-	rm -rf _build $(DATA)
+	rm -rf _build $(DATA) data/runtime

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 LIB = sorted((ROOT / "lib").rglob("*.py"))
 
-#: What each room may import. `miniature` also from a branch of the last three, never at the top.
+#: What each room may import. `miniature` also from a branch of the last four, never at the top.
 ROOMS = {
     "files": set(),
     "data": {"files"},
@@ -24,9 +24,10 @@ ROOMS = {
     "explain": {"files", "data", "model", "viewer"},
     "training": {"files", "data", "model"},
     "evaluation": {"files", "data", "model", "explain"},
+    "live": {"files", "data", "model", "viewer", "explain"},
     "explorer": {"files", "data", "model", "viewer", "explain"},
 }
-DRAWN_ON_REQUEST = {"training", "evaluation", "explorer"}
+DRAWN_ON_REQUEST = {"training", "evaluation", "explorer", "live"}
 
 
 def module(path: Path) -> str:
@@ -82,10 +83,10 @@ def test_thin():
     small = [path for path in LIB if module(path) != "miniature.actions"]
     assert [f"{path}: {lines(path)}" for path in small if lines(path) > 300] == []
     drawn = [path for path in LIB if room(module(path)) == "miniature"]
-    assert sum(map(lines, LIB)) - sum(map(lines, drawn)) <= 6021
-    assert sum(map(lines, LIB)) <= 7737
+    assert sum(map(lines, LIB)) - sum(map(lines, drawn)) <= 6226
+    assert sum(map(lines, LIB)) <= 7942
     assert (
-        sum(lines(p) for kind in ("js", "css") for p in (ROOT / "lib").rglob(f"*.{kind}")) <= 1100
+        sum(lines(p) for kind in ("js", "css") for p in (ROOT / "lib").rglob(f"*.{kind}")) <= 2140
     )
 
 

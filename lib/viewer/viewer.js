@@ -95,7 +95,12 @@
     <div class="print"></div>
     <slot></slot>`;
 
-  const bytes = text => Uint8Array.from(atob(text), character => character.charCodeAt(0));
+  const bytes = text => {
+    const raw = atob(text);
+    const made = new Uint8Array(raw.length);
+    for (let place = 0; place < raw.length; place++) made[place] = raw.charCodeAt(place);
+    return made;
+  };
   const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
   const element = (name, properties) => Object.assign(document.createElement(name), properties);
   const probability = value => value.toFixed(2).replace(/^0/, "");

@@ -81,13 +81,13 @@ def element(
     if not 0 <= frame < frames:
         raise ValueError(f"frame is {frame}: the clip has frames 0 to {frames - 1}")
 
-    sheet, picture = _contact_sheet(explanation.frames, size)
+    layout, picture = _contact_sheet(explanation.frames, size)
     data = {name: getattr(explanation, name) for name in PRINTED} | {
         "classes": distinct(explanation.classes),
         "label": None if explanation.label is None else int(explanation.label),
         "name": name,
         "note": getattr(explanation, "geometry_note", ""),
-        "sheet": sheet,
+        "sheet": layout,
         "mapped": [int(k) for k in explanation.mapped],
         "maps": _maps(explanation.maps),
         "footprint": explanation.footprint and _footprint(explanation.footprint),
@@ -160,6 +160,11 @@ def _class_index(explanation, chosen: int | str | None, argument: str = "selecte
         known = ", ".join(names[k] for k in explanation.mapped)
         raise ValueError(f"{argument} is {chosen!r}, which has no map; these have: {known}")
     return int(index)
+
+
+def sheet(frames: np.ndarray, size: int = 288) -> str:
+    """All frames (T, H, W, 3) of a clip in one picture, as an HTML tag."""
+    return _contact_sheet(frames, size)[1]
 
 
 def _contact_sheet(frames: np.ndarray, size: int) -> tuple[dict, str]:

@@ -1,0 +1,28 @@
+"""Write the network as a graph that a page can run: `python -m lib.live --help`."""
+
+import argparse
+from pathlib import Path
+
+from lib.live.export import GRAPH, export
+from lib.model import WEIGHTS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.live",
+        description="Write one ONNX graph that gives the logits and the maps of all classes, and a "
+        "record of how far it is from PyTorch. Needs the extra `live` of the package.",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="(those that ship)")
+    args = parser.parse_args()
+    try:
+        record = export(args.out, args.weights)
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"{error}\n")
+    print(f"{args.out / GRAPH}: {record['bytes'] / 1e6:.1f} MB, opset {record['opset']}")
+    print("on {clips} drawn clips: logits within {logits:.1e} of PyTorch's".format(**record))
+
+
+if __name__ == "__main__":
+    main()
