@@ -1,6 +1,7 @@
 """The network as a graph, and the network in a page of the built book."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -163,6 +164,14 @@ def test_a_video_file_can_be_chosen_twice(page, tmp_path):
 
 
 @built
+def test_a_file_that_is_no_video_is_named_as_such(page, tmp_path):
+    path = tmp_path / "no.mp4"
+    path.write_bytes(b"no video")
+    page.set_input_files("cam-live input[type=file]", path)
+    page.get_by_text("That did not work: this browser cannot read the file.").wait_for()
+
+
+@built
 def test_loading_can_be_cancelled_and_tried_again(browser, site):
     with opened(browser, f"{site}/book/live.html") as page:
         page.get_by_role("button", name="Load the network").click()
@@ -205,10 +214,11 @@ def test_a_thing_is_pushed_with_the_mouse(page):
         y = box["y"] + box["height"] / 2
         page.mouse.move(box["x"] + 0.2 * box["width"], y)
         page.mouse.down()
-        page.wait_for_timeout(500)
-        for step in range(40):
-            page.mouse.move(box["x"] + (0.2 + 0.015 * (step + 1)) * box["width"], y)
-            page.wait_for_timeout(45)
+        began = time.perf_counter()
+        while (done := (time.perf_counter() - began - 0.5) / 1.8) < 1:  # however slow the machine
+            across = 0.2 + 0.6 * max(done, 0)
+            page.mouse.move(box["x"] + across * box["width"], y)
+            page.wait_for_timeout(20)
         page.mouse.up()
 
     assert "Moving [something] from left to right" in recorded(page, push)

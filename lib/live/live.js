@@ -313,16 +313,18 @@
         const opened = once(video, "loadeddata");
         video.src = address;
         await opened.catch(() => { throw new Error("this browser cannot read the file"); });
+        const seek = async time => {
+          const there = once(video, "seeked");
+          video.currentTime = time;
+          await there;
+        };
+        if (video.duration === Infinity) await seek(1e7); // a browser's own recordings tell no length
         const canvas = this.#canvas();
         const length = canvas.frames / this.record.fps;
         const spare = Math.max(0, (video.duration || 0) - length) / 2; // the middle of a longer one
         for (let frame = 0; frame < canvas.frames; frame++) {
           const time = Math.min(spare + frame / this.record.fps, Math.max(0, video.duration - 0.05));
-          if (Math.abs(video.currentTime - time) > 1e-3) {
-            const there = once(video, "seeked");
-            video.currentTime = time;
-            await there;
-          }
+          if (Math.abs(video.currentTime - time) > 1e-3) await seek(time);
           this.#grab(video, canvas, frame);
         }
         await this.explain({ name: file.name, pixels: canvas.pixels });
