@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from small import FRAMES, SIZE, explanation
 from test_viewer import HOSTILE, differ
 from test_viewer import open_page as open_page  # the fixture
@@ -227,6 +228,8 @@ def test_fits_a_phone_in_both_themes(ask, theme):
         "it => getComputedStyle(it.shadowRoot.querySelector('.card')).backgroundColor"
     )
     assert (int(re.search(r"\d+", card)[0]) < 128) == (theme == "dark")
+    found = Axe().run(page.page, context="cam-point", options={"preload": False})
+    assert [rule["id"] for rule in found.response["violations"]] == []
 
 
 def test_contact_sheets_without_scripts(browser, tmp_path):

@@ -22,11 +22,11 @@
     slot { display: block; margin-top: .75rem; }`;
   const TEMPLATE = `<style>${STYLE}</style>
     <div class="card" role="group" aria-label="Point first">
-      <p class="question"></p>
+      <p class="question" id="question"></p>
       <div class="ask">
-        <div class="stage" tabindex="0" role="application" aria-label="The clip. Arrow keys move a
-          mark, page up and down change the frame, space plays and pauses, Enter answers."
-          ><canvas></canvas></div>
+        <div class="stage" tabindex="0" role="application" aria-describedby="question"
+          aria-label="The clip: arrow keys move a mark, page up and down change the frame, space
+          plays and pauses, Enter answers"><canvas></canvas></div>
         <div class="transport"><button class="play" type="button"></button>
           <input class="time" type="range" min="0" aria-label="Frame"><span class="place"></span>
         </div>
@@ -54,22 +54,23 @@
     #now; // the clip that is asked
     #frame = 0;
     #at = null; // [y, x] of the mark that the keys move, as shares of the frame
-    #playing = !still;
+    #playing = false;
     #timer;
+    #inSight = false;
     #sight = new IntersectionObserver(changes => {
-      if (changes.at(-1).isIntersecting) this.#keepTime();
-      else clearInterval(this.#timer);
+      this.#inSight = changes.at(-1).isIntersecting;
+      this.#draw();
     });
 
     connectedCallback() {
-      const start = () => this.#start(); // the element may be met before its clips are read
-      if (document.readyState !== "loading" || this.lastElementChild) start();
-      else document.addEventListener("DOMContentLoaded", start, { once: true });
+      const wait = document.readyState === "loading" && !this.lastElementChild; // not read yet
+      if (wait) addEventListener("DOMContentLoaded", () => this.#start(), { once: true });
+      else this.#start();
     }
 
     disconnectedCallback() {
       this.#sight.disconnect();
-      clearInterval(this.#timer);
+      clearTimeout(this.#timer);
     }
 
     async #start() {
@@ -96,7 +97,7 @@
         const { left, top, width, height } = stage.getBoundingClientRect();
         this.#answer([(clientY - top) / height, (clientX - left) / width]);
       });
-      play.addEventListener("click", () => this.#play(!this.#playing));
+      play.addEventListener("click", () => this.#go(this.#frame, !this.#playing));
       time.addEventListener("input", () => this.#go(Number(time.value)));
       next.addEventListener("click", () => {
         if (this.#marks.length === this.#clips.length) this.#marks = [];
@@ -110,39 +111,23 @@
 
     #ask() {
       this.#now = this.#clips[this.#marks.length];
-      [this.#frame, this.#at] = [0, null];
-      const { classes, label, sheet } = this.#now.data;
-      const { question, time, ask, next, ...parts } = this.#parts;
+      this.#at = null;
+      const { classes, label, times } = this.#now.data;
+      const { question, time, ask, next, three, said, score } = this.#parts;
       const name = label === null ? "" : `: <b>${escape(classes[label])}</b>`;
       question.innerHTML = `Clip ${this.#marks.length + 1} of ${this.#clips.length}${name}. ` +
         "Where does it happen, and when?";
-      time.max = sheet.frames - 1;
-      for (const part of ["three", "said", "score"]) parts[part].textContent = "";
+      time.max = times.length - 1;
+      for (const part of [three, said, score]) part.replaceChildren();
       this.replaceChildren();
       [ask.hidden, next.hidden] = [false, true];
-      this.#play(!still);
+      this.#go(0, !still);
     }
 
-    #play(on) {
-      this.#playing = on;
-      this.#keepTime();
+    #go(frame, playing = false) {
+      this.#playing = playing;
+      this.#frame = clamp(frame, 0, this.#now.data.times.length - 1);
       this.#draw();
-    }
-
-    #keepTime() {
-      clearInterval(this.#timer);
-      if (!this.#playing || this.#parts.ask.hidden) return;
-      const { times, sheet: { frames } } = this.#now.data;
-      const step = 1000 * (times.at(-1) - times[0]) / (frames - 1) || 250;
-      this.#timer = setInterval(() => {
-        this.#frame = (this.#frame + 1) % frames;
-        this.#draw();
-      }, Math.max(50, step));
-    }
-
-    #go(frame) {
-      this.#frame = clamp(frame, 0, this.#now.data.sheet.frames - 1);
-      this.#play(false);
     }
 
     #onKey(event) {
@@ -154,7 +139,7 @@
       const turn = { PageUp: -1, PageDown: 1 }[event.key];
       if (event.target !== stage || !(step || turn || event.key === " ")) return;
       event.preventDefault();
-      if (event.key === " ") return this.#play(!this.#playing);
+      if (event.key === " ") return this.#go(this.#frame, !this.#playing);
       if (event.key === "Enter" && this.#at) return event.repeat || this.#answer(this.#at);
       if (step) this.#at = (this.#at ?? [0.5, 0.5]).map((at, i) => clamp(at + step[i] / 32, 0, 1));
       this.#go(this.#frame + (turn ?? 0));
@@ -163,13 +148,19 @@
         (y ? `, ${x} from the left, ${y} from the top. Enter answers.` : "");
     }
 
+    /** The clip as it is now, and as it goes on where it plays. */
     #draw() {
-      const { stage, play, time, place } = this.#parts;
+      const { stage, play, time, place, ask } = this.#parts;
       this.#paint(stage.firstElementChild, this.#frame, this.#at);
       play.textContent = this.#playing ? "❚❚ Pause" : "▶ Play";
-      place.textContent = `${this.#frame + 1} of ${this.#now.data.sheet.frames}`;
+      const { times } = this.#now.data;
+      place.textContent = `${this.#frame + 1} of ${times.length}`;
       time.value = this.#frame;
       time.setAttribute("aria-valuetext", place.textContent);
+      clearTimeout(this.#timer);
+      if (!this.#playing || !this.#inSight || ask.hidden) return;
+      const pace = 1000 * (times.at(-1) - times[0]) / (times.length - 1) || 250;
+      this.#timer = setTimeout(() => this.#go((this.#frame + 1) % times.length, true), pace);
     }
 
     /** A frame with a mark on it; with `dim`, what does not move is darker. */
@@ -229,7 +220,7 @@
       next.textContent = over ? "Start again" : "Next clip";
       [ask.hidden, next.hidden] = [true, false];
       if (over) this.#showScore();
-      this.#keepTime();
+      this.#draw();
       this.append(viewer);
       next.focus({ preventScroll: true });
     }
