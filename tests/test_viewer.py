@@ -253,6 +253,29 @@ def test_controls(open_page):
     assert page.get("frame") == 1
 
 
+def test_a_tour_of_five_steps_is_offered_once(open_page):
+    page = open_page(html(explanation()), html(explanation()))
+    first, second = (page.viewers.nth(i) for i in range(2))
+    assert not second.locator(".tour").is_visible()
+    first.get_by_role("button", name="Take the tour").click()
+    for step in range(1, 6):
+        assert first.locator(".step").inner_text().startswith(f"{step} of 5: ")
+        assert first.locator(".toured").count() == 1
+        first.get_by_role("button", name="Next" if step < 5 else "Done").click()
+    assert not first.locator(".tour").is_visible() and first.locator(".toured").count() == 0
+    page.page.reload()
+    page.viewers.nth(1).wait_for()
+    assert not first.locator(".tour").is_visible()
+
+
+def test_the_tour_can_be_declined(open_page):
+    page = open_page(html(explanation()))
+    page.viewer.get_by_role("button", name="No, thanks").click()
+    page.page.reload()
+    page.viewer.wait_for()
+    assert not page.viewer.locator(".tour").is_visible()
+
+
 def test_side_by_side(open_page):
     page = open_page(html(explanation(), frame=1, mode="original"))
     original = page.pixels()

@@ -22,6 +22,14 @@
     "against", "truth"];
   const STATE = [...LINKED, "speed", "playing", "cell", "open"];
   const NOTHING = "nothing"; // is taken away
+  const TOURED = "cam-viewer:toured"; // the browser remembers it where it may
+  const TOUR = [ // a part, and what is said of it
+    ["stage", "The clip. Colours and lines show where the evidence is. Point at it for one cell."],
+    ["ledger", "A bar for each step in time: up is for the class, down against it. Press one."],
+    ["transport", "Plays and pauses. The arrow keys go from frame to frame."],
+    ["class-field", "The class whose evidence is shown. Choose another, and compare."],
+    ["modes", "Four views of the same evidence. Settings and saving are under More."],
+  ];
   const GAP = 8; // pixels of the stage between two pictures side by side
   const STAGE_SIZE = 384; // least pixels on the longest side of the stage, for sharp colours
 
@@ -92,6 +100,9 @@
         </details>
         <button class="close" type="button">Close</button>
       </div>
+      <div class="tour row" hidden><span class="step" role="status"></span>
+        <button class="onward" type="button"></button>
+        <button class="skip" type="button"></button></div>
     </div>
     <div class="print"></div>
     <slot></slot>`;
@@ -395,6 +406,31 @@
       this.#buildClasses();
       ledger.innerHTML = "<span><i></i></span>".repeat(steps);
       this.#listen(root);
+      this.#offerTour();
+    }
+
+    /** Five steps, offered by the first viewer of a page until they are taken or declined. */
+    #offerTour() {
+      const { tour, step, onward, skip } = this.#parts;
+      try {
+        if (localStorage.getItem(TOURED) || document.querySelector(TAG) !== this) return;
+      } catch { return; } // storage is not allowed here, so that it would be offered for ever
+      let place = -1;
+      const show = () => {
+        const [part, said] = TOUR[place] ?? [];
+        TOUR.forEach(([name]) => this.#parts[name].classList.toggle("toured", name === part));
+        step.textContent = part ? `${place + 1} of ${TOUR.length}: ${said}` : "New here?";
+        onward.textContent = !part ? "Take the tour" : TOUR[place + 1] ? "Next" : "Done";
+        skip.textContent = part ? "Skip" : "No, thanks";
+        if (part) this.#parts[part].scrollIntoView({ block: "nearest" });
+        tour.classList.toggle("begun", Boolean(part));
+        tour.hidden = place === TOUR.length;
+        if (!tour.hidden) return;
+        try { localStorage.setItem(TOURED, "yes"); } catch { /* full: offered again */ }
+      };
+      onward.addEventListener("click", () => { place++; show(); });
+      skip.addEventListener("click", () => { place = TOUR.length; show(); });
+      show();
     }
 
     /** The caption of the article (truth and two guesses), and all classes to choose from. */
