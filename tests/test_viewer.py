@@ -127,7 +127,7 @@ def test_names_the_argument_that_is_wrong(argument):
 class Page:
     """A page with viewers on it, and all that went wrong there."""
 
-    def __init__(self, browser, folder, *texts: str, **context):
+    def __init__(self, browser, folder, *texts: str, element="cam-viewer", **context):
         self.requests, self.errors = [], []
         self.page = browser.new_context(**context).new_page()
         self.page.on("request", lambda request: self.requests.append(request.url))
@@ -136,7 +136,7 @@ class Page:
         file = folder / "page.html"
         file.write_text("<!doctype html><meta charset=utf-8>" + "<hr>".join(texts), "utf-8")
         self.page.goto(file.as_uri())
-        self.viewers = self.page.locator("cam-viewer[ready]")
+        self.viewers = self.page.locator(f"{element}[ready]")
         self.viewers.nth(len(texts) - 1).wait_for()
         self.viewer = self.viewers.first
 

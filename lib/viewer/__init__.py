@@ -1,4 +1,5 @@
-"""An explanation as HTML: the per-frame viewer, and walls of clips."""
+"""An explanation as HTML: the per-frame viewer, walls of clips, and a reader who points first."""
 
 from lib.viewer.gallery import cases, gallery
+from lib.viewer.point import point
 from lib.viewer.viewer import caption, element, html, script

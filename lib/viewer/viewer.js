@@ -28,11 +28,11 @@
   // The page decides between light and dark; an element cannot see that from inside its shadow.
   // The last rules take back the light card that the book's theme puts behind outputs in the dark.
   const PAGE_STYLE = `
-    cam-viewer { display: block; color-scheme: light dark; }
-    html[data-theme=light] cam-viewer, [data-jp-theme-light=true] cam-viewer,
-    body.vscode-light cam-viewer { color-scheme: light; }
-    html[data-theme=dark] cam-viewer, [data-jp-theme-light=false] cam-viewer,
-    body.vscode-dark cam-viewer { color-scheme: dark; }
+    cam-viewer, cam-point { display: block; color-scheme: light dark; }
+    :is(html[data-theme=light], [data-jp-theme-light=true], body.vscode-light)
+      :is(cam-viewer, cam-point) { color-scheme: light; }
+    :is(html[data-theme=dark], [data-jp-theme-light=false], body.vscode-dark)
+      :is(cam-viewer, cam-point) { color-scheme: dark; }
     cam-wall { display: grid; gap: .75rem; margin: .5rem 0; color-scheme: light dark;
       grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); }
     cam-wall > :is(h3, h4, p, button), cam-viewer[tile][open] { grid-column: 1 / -1; }
@@ -40,7 +40,8 @@
       color: inherit; background: transparent; border: 1px solid #767b85; border-radius: 6px;
       cursor: pointer; }
     cam-wall > p { margin: .5rem 0 0; font-weight: 600; }
-    .text_html:has(cam-viewer[ready]) { background: none !important; padding: 0 !important; }
+    .text_html:has(:is(cam-viewer, cam-point)[ready]) {
+      background: none !important; padding: 0 !important; }
     .text_html:has(cam-wall) { color: inherit !important; }`;
 
   const STYLE = `viewer.css`; // viewer.py puts the file here
