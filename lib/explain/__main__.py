@@ -63,8 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns its exit status (1: some clips of a folder could not be explained;
-    2: a file, class or layer is at fault)."""
+    """The command line; returns its status (1: some clips failed; 2: a file or class did)."""
     options = _parser().parse_args(arguments)
     try:
         path = Path(options.clip)
