@@ -226,7 +226,8 @@ class Annotations:
         return items
 
     def choose(self, items: list[Item], templates: list[list[str]]) -> tuple[list, list]:
-        """Items of a class's templates, with its index; those that the labels file lacks."""
+        """Items whose template a class gathers, with the class's index; and items whose template
+        the labels file lacks."""
         index, known = class_indices(templates), set(self.names())
         chosen, unknown = [], []
         for item in items:

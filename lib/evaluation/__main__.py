@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from lib.data.arguments import one_line, whole
+from lib.data.video import VideoError
 from lib.data.views import Windows
 from lib.evaluation.accuracy import ORDERS, Results, evaluate
 from lib.evaluation.command import clips_for, make_parser
@@ -37,9 +38,10 @@ def main() -> None:
         read_record(args.record)
         network = networks.load(args.weights)
         clips = clips_for(args, network, args.clips, args.seed)
-        clips = Windows(clips, args.windows) if args.data else clips
-        network.to("cuda" if torch.cuda.is_available() else "cpu")
-        orders = FRAMES if args.single else ORDERS
+    clips = Windows(clips, args.windows) if args.data else clips
+    network.to("cuda" if torch.cuda.is_available() else "cpu")
+    orders = FRAMES if args.single else ORDERS
+    with one_line(parser, OSError, VideoError):  # what else breaks now keeps its traceback
         results = evaluate(network, clips, orders, args.workers).over(args.windows)
     figures = figures_of_frames(results) if args.single else figures_of(results)
     also = ("resplit", "windows") if args.data else ("seed",)

@@ -38,7 +38,8 @@ class Results:
                 raise ValueError(f"logits of {clip} are not finite; check the network's weights")
 
     def rank(self, order: str = "forward", classes: np.ndarray | None = None) -> np.ndarray:
-        """How many classes come before the true one, or `classes` (N,), or equal it: 0 is first."""
+        """How many classes come before the true one, or before `classes` (N,): 0 is first. Others
+        with an equal logit come before it."""
         logits, classes = self.logits[order], self.labels if classes is None else classes
         return (logits >= logits[np.arange(len(logits)), classes, None]).sum(1) - 1
 
@@ -57,7 +58,8 @@ class Results:
         return Results(logits, self.labels[wanted], self.classes)
 
     def confusion(self) -> np.ndarray:
-        """Counts (K, K): rows are true classes, columns predicted ones, of equals not the true."""
+        """Counts (K, K): rows are true classes, columns predicted ones; of equal ones, not the true
+        one."""
         others, counts = self.logits["forward"].copy(), np.zeros((len(self.classes),) * 2, int)
         others[np.arange(len(others)), self.labels] = -np.inf
         predicted = np.where(self.rank() == 0, self.labels, others.argmax(1))
@@ -135,7 +137,8 @@ def evaluate(
 
 
 def reorder(x: Tensor, order: str, rng: torch.Generator) -> Tensor:
-    """The frames of x (N, C, T, h, w) forward, reversed, shuffled, "still" (the middle), or one."""
+    """The frames of x (N, C, T, h, w) forward, reversed, shuffled, the middle one repeated for
+    "still", or one alone."""
     t = x.shape[2]
     if order == "reversed":
         return x.flip(2)

@@ -26,7 +26,8 @@ def make_parser(name: str, description: str) -> argparse.ArgumentParser:
 
 
 def clips_for(args: argparse.Namespace, network: nn.Module, drawn: int, seed: int) -> Dataset:
-    """The clips that a command names, or so many `drawn` ones; ValueError for other classes."""
+    """The clips that a command names, or without --data so many `drawn` ones; ValueError where
+    their classes are not the network's."""
     size = network.preprocess.size
     if args.data is None:
         from lib.miniature import CLASSES, Fresh

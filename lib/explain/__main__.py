@@ -63,7 +63,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns its status (1: some clips failed; 2: a file or class did)."""
+    """The command line; returns its exit status (1: some clips of a folder could not be explained;
+    2: a file, class or layer is at fault)."""
     options = _parser().parse_args(arguments)
     try:
         path = Path(options.clip)

@@ -42,7 +42,8 @@ def explain(
 ) -> Explanation:
     """Explain what a network sees in a clip, on every frame, for any number of classes.
 
-    network: takes (N, 3, T, H, W) and gives logits (N, K). Its mode, flags and hooks are left.
+    network: takes (N, 3, T, H, W) and gives logits (N, K). Its mode, flags and hooks are left as
+        they were found.
     clip: a `Clip`, with its true label and mask where they are known; frames (T, H, W, 3) uint8; or
         the path of a video. Frames are cropped to a square of at most `size` pixels (a video's:
         exactly `size`); the network sees these. A video is read with the network's `frames` and
@@ -56,14 +57,16 @@ def explain(
         "occlusion" (Zeiler and Fergus 2014): all classes, hundreds of forward passes, and no layer.
         None is the network's `default_method`, or else "cam".
     weights: of "gradcam" and "gradcam++", summed up over the whole "clip" or for each "frame".
-    reshape: makes (N, C, T, h, w) of what the layer gives, as of tokens (None: its own).
+    reshape: makes (N, C, T, h, w) of what the layer gives, such as a transformer's tokens; None is
+        the network's own `reshape`, where it has one.
     window, stride: (frames, pixels, pixels) of "occlusion"; None is a quarter of each side, moved
         by its length in time and by half of it in space.
     preprocess, class_names: for networks without attributes `preprocess` and `classes`.
     progress: is given the sequence of what takes long (classes, or the batches of "occlusion") and
         yields its items one by one, as tqdm does. None draws a bar for "occlusion".
 
-    Of a layer with fewer time steps than frames, a step's evidence is shared among those around it.
+    A layer with fewer time steps than frames has each step's evidence shared out among the frames
+    around it, so the sums stay what they were.
 
     Raises ExplainError for what the network or layer does not allow, VideoError for the file.
     """

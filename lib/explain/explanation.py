@@ -132,7 +132,8 @@ class Explanation:
         return self.maps[self.mapped.index(index)]
 
     def ledger(self, cls: Class, versus: Class | None = None) -> np.ndarray:
-        """What each frame adds to the logit of one class (T,), or to its lead over another."""
+        """What each frame adds to the logit of one class (T,), or to its lead over another: the
+        sums of the signed map."""
         return self.map(cls, versus).sum(axis=(1, 2), dtype=np.float64)
 
     def pair(self, cls: Class | None = None, versus: Class | None = None) -> tuple[int, int]:

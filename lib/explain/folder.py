@@ -32,7 +32,8 @@ WIDE = "<style>body{max-width:72rem}</style>"
 
 
 def is_clip(path: Path) -> bool:
-    """Whether this is one clip, by its name; a folder, by numbered JPEGs in it and no videos."""
+    """Whether this is one clip, by its name; of a folder, by what is in it: numbered JPEGs, and no
+    videos beside them."""
     if not path.is_dir():
         return path.suffix.lower() in CLIPS
     names = [file.name for file in path.iterdir()]

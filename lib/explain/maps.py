@@ -41,7 +41,8 @@ def watching(
 
     layer None is the last module (the outermost, where several give the same tensor) whose output
     is (N, C, T, h, w) with more than one cell, and no Identity that hands on another's. Of a module
-    that runs more than once, the last run. `reshape` makes (N, C, T, h, w) of tokens.
+    that runs more than once, the last run. `reshape` makes (N, C, T, h, w) of another form, such as
+    a transformer's tokens.
 
     With `gradient`, the activations are a leaf that the logits depend on, cut off from what lies
     below, and float32 at least. Differentiate inside the `with` block: a network that recomputes

@@ -56,6 +56,7 @@ def on_pixels(
 
 
 def interpolation(centres: np.ndarray, n: int) -> np.ndarray:
-    """(n, len(centres)): value at each of n pixels from those at centres; beyond, the last."""
+    """(n, len(centres)): value at each of n pixels from values at the centres; beyond the outermost
+    centres, theirs."""
     pixels = (np.arange(n) + 0.5) / n
     return np.stack([np.interp(pixels, centres, unit) for unit in np.eye(len(centres))], axis=1)

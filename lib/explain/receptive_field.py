@@ -200,7 +200,8 @@ class PathCount(TorchFunctionMode):
     """Inside it, a gradient counts paths (as Luo et al. 2016, arXiv 1701.04128): a convolution or
     pool is a weighted mean over its window, a norm the identity, and beyond a border all is as at
     it. A tap of a kernel weighs its energy, since a gradient of random signs spreads like that (see
-    `test_learned_taps_predict_where_gradients_lie`); all weigh alike in one computed anew."""
+    `test_learned_taps_predict_where_gradients_lie`); all weigh alike in a kernel that the network
+    computes anew."""
 
     def __init__(self, network: nn.Module, energies: Energies):
         super().__init__()

@@ -53,7 +53,8 @@ class InPage(nn.Module):
 
 
 def export(folder: Path | str, weights: Path | str = WEIGHTS) -> dict:
-    """Write the graph and its record to a folder; what is there of these weights and code is kept.
+    """Write the graph and its record to a folder; what is there of the same weights and the same
+    code is kept.
 
     The record has what a page needs to show what the graph gives, and how far it was from PyTorch.
     """
@@ -86,7 +87,8 @@ def export(folder: Path | str, weights: Path | str = WEIGHTS) -> dict:
 
 
 def write_graph(network: nn.Module, layer: str, frames: np.ndarray, path: Path) -> None:
-    """Weights are float16 where they are on disk, float32 in use; frames may be uint8."""
+    """Weights are float16 where they are on disk, and become float32 when the graph is loaded;
+    the frames may be given as uint8."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 

@@ -66,7 +66,8 @@ class Tokens:
 
 
 def channels_first(volume: Tensor) -> Tensor:
-    """(N, C, t, h, w) of (N, t, h, w, C), as in Swin, or of itself; C is the longest axis."""
+    """(N, t, h, w, C), as in Swin, to (N, C, t, h, w); what has its channels first stays as it is.
+    The channels are the longest axis."""
     last = volume.shape[-1] == max(volume.shape[1:])
     return volume.movedim(-1, 1) if last else volume
 

@@ -138,7 +138,8 @@ def build(profile: str | Profile, classes: list[str], **how) -> nn.Module:
     """An inflated network with a new head for `classes`, not yet trained on clips. `how`: imagenet,
     whether with its weights (True), and what else the function takes that makes the backbone.
 
-    It gives logits (N, len(classes)) and carries `classes`, `preprocess`, `profile`.
+    It gives logits (N, len(classes)) and carries `classes`, `preprocess` and `profile` as
+    attributes.
     """
     profile = PROFILES[profile] if isinstance(profile, str) else profile
     backbone, mean, std = BACKBONES[profile.backbone]

@@ -51,14 +51,17 @@ def train(
     counted from 1 over the whole run.
 
     Raises Diverged for a loss or weights that are not finite, before they are written; CannotStart
-    for another run's checkpoint, a run still in the folder, no clips, a batch that is not divided.
+    for the checkpoint of another run, or a run that is still in the folder, a batch that cannot be
+    divided, no clips.
     """
     with alone(folder):
         given = network, training, validation, settings, folder
         return _train(*given, checkpoint_every, on_update, options)
 
 
-def _train(network, training, validation, settings, folder, every, on_update, options) -> list:
+def _train(
+    network, training, validation, settings, folder, checkpoint_every, on_update, options
+) -> list[dict]:
     rank, world, device = distributed.rank(), distributed.world(), hardware.device_of(network)
     if settings.batch % (at_once := world * settings.accumulate):
         divisor = f"a multiple of {at_once}, the number of processes times accumulate"
@@ -105,7 +108,7 @@ def _train(network, training, validation, settings, folder, every, on_update, op
                 for part in parts(len(clips), settings)
             ]
             sums += step(model, batch, optimizer, scheduler, settings)
-            if number % every == 0 or number == length:
+            if number % checkpoint_every == 0 or number == length:
                 loss, right, count = distributed.summed(sums).tolist()
                 if not (isfinite(loss) and all(x.isfinite().all() for x in trained.parameters())):
                     update = f"update {number} of epoch {epoch + 1}"
