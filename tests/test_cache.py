@@ -43,13 +43,24 @@ def test_goes_on_where_it_was_stopped(root, tmp_path):  # noqa: F811
     (root / "videos/7.webm").write_bytes(b"")  # is in the cache already
     cache.build_cache(root, folder, side=16)
     assert len(SomethingSomething(folder, "train")) == 3
-    with pytest.raises(ValueError, match="has frames of side 16; name another"):
+    with pytest.raises(ValueError, match="has frames of another side or dataset; name another"):
         cache.build_cache(root, folder, side=24)
     with pytest.raises(ValueError, match="small: is a cache itself"):
         cache.build_cache(folder, tmp_path / "smaller", side=8)
     with pytest.raises(ValueError, match="is the dataset itself"):
         cache.build_cache(root, root / "videos" / "..", side=8)
     assert not (root / cache.CACHED).exists()
+
+
+def test_another_dataset_with_the_same_ids_is_refused(root, tmp_path):  # noqa: F811
+    folder = tmp_path / "small"
+    cache.build_cache(root, folder, side=16)
+    labels = (folder / "labels/something-something-v2-train.json").read_bytes()
+    train = root / "labels/something-something-v2-train.json"
+    train.write_text(train.read_text().replace("Holding", "Dropping"))
+    with pytest.raises(ValueError, match="small: has frames of another side or dataset"):
+        cache.build_cache(root, folder, side=16)
+    assert (folder / "labels/something-something-v2-train.json").read_bytes() == labels
 
 
 def test_every_frame_is_in_it_once(tmp_path):
@@ -78,5 +89,6 @@ def test_as_a_command(root, tmp_path, monkeypatch, capsys):  # noqa: F811
     cache.main()
     assert "GB of frames" in capsys.readouterr().out
     shutil.rmtree(root / "labels")
-    with pytest.raises(SystemExit, match="labels.json; unpack"):
+    with pytest.raises(SystemExit) as stop:
         cache.main()
+    assert stop.value.code == 2 and "labels.json; unpack" in capsys.readouterr().err

@@ -1,6 +1,13 @@
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from lib.data import cache
 from lib.data import check as check_command
+from lib.data.arguments import KILLED, STOPPED
 from lib.data.cache import build_cache
 from lib.data.check import check, main
 from lib.data.labels import CLASSES_10, CLASSES_40, GATHERED, class_set
@@ -19,6 +27,7 @@ from lib.miniature.dataset import write_annotations, write_frames
 from lib.training import __main__ as training
 
 CLASSES = ["Opening [something]", "Closing [something]", "Holding [something] next to [something]"]
+HERE = Path(__file__).parents[1]
 SPLITS = {"train": ["7", "8", "9"], "validation": ["10"], "test": ["11", "12"]}
 LEVELS = {"7": 70, "8": 80, "9": 90, "10": 100, "11": 110, "12": 120}  # each clip's grey
 
@@ -509,5 +518,58 @@ def test_check_as_a_command(root, tmp_path, monkeypatch, capsys):
         main()
     assert stop.value.code and "missing: test 11: " in capsys.readouterr().out
     monkeypatch.setattr("sys.argv", ["check", str(tmp_path / "nowhere")])
-    with pytest.raises(SystemExit, match="no such folder"):
+    with pytest.raises(SystemExit) as stop:
         main()
+    assert stop.value.code == 2 and "nowhere: no such folder" in capsys.readouterr().err
+
+
+COMMANDS = {
+    "lib.data.check": ["ROOT", "--workers", "2"],
+    "lib.data.cache": ["ROOT", "ROOT/new", "--workers", "2"],
+    "lib.miniature": ["ROOT/drawn", "--clips", "400", "--size", "32", "--workers", "2"],
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@pytest.mark.parametrize(
+    "name, how",
+    [(name, "Ctrl-C") for name in COMMANDS]
+    + [("lib.data.check", how) for how in ("SIGTERM", "SIGKILL", "a process killed")],
+)
+def test_stopped_at_work_it_says_a_line_and_leaves_no_process(many, name, how):
+    arguments = [x.replace("ROOT", str(many)) for x in COMMANDS[name]]
+    command = [sys.executable, "-m", name, *arguments]
+    run = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=HERE
+    )
+    while len(workers := children(run.pid)) < 2 and run.poll() is None:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    assert run.poll() is None
+    if how == "Ctrl-C":
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does
+    elif how == "a process killed":
+        os.kill(workers[-1], signal.SIGKILL)
+    else:
+        run.send_signal(getattr(signal, how))
+    said = run.communicate(timeout=60)[1]  # which ends when no process has it open
+    code, line = {
+        "SIGKILL": (-signal.SIGKILL, "clip"),
+        "a process killed": (2, KILLED),
+    }.get(how, (130, STOPPED))
+    assert run.returncode == code and line in said.splitlines()[-1] and "Traceback" not in said
+
+
+def children(pid):
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.fixture
+def many(root):
+    """The same with 900 clips more, links to the first."""
+    items = {split: [_item(root, name) for name in names] for split, names in SPLITS.items()}
+    for number in range(1000, 1900):
+        (root / "videos" / f"{number}.webm").symlink_to("7.webm")
+        items["train"].append(replace(items["train"][0], id=str(number)))
+    write_annotations(root, items, CLASSES)
+    return root

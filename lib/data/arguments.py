@@ -1,9 +1,17 @@
-"""Whole numbers that a command is given."""
+"""What the commands share: whole numbers, and one line where something stops them."""
 
-from argparse import ArgumentTypeError
-from collections.abc import Callable
+import os
+import signal
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import parent_process
+from threading import Thread
 
 MOST_PROCESSES = 61  # that a pool may have on Windows
+KILLED = "a process that reads clips was killed, perhaps for want of memory: lower --workers"
+STOPPED = "stopped; what was written is kept, the same command goes on from there"
 
 
 def whole(least: int, most: float = float("inf")) -> Callable[[str], int]:
@@ -16,3 +24,32 @@ def whole(least: int, most: float = float("inf")) -> Callable[[str], int]:
         return int(text)
 
     return number
+
+
+@contextmanager
+def one_line(parser: ArgumentParser, *kinds: type[Exception]) -> Iterator[None]:
+    """Errors of these kinds, a killed process, Ctrl-C and SIGTERM end a command in a line."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        parser.exit(130, f"{STOPPED}\n")
+    except (*kinds, RuntimeError) as error:
+        killed = any(x in str(error) for x in ("DataLoader worker (pid", "terminated abruptly"))
+        if not killed and not isinstance(error, kinds):
+            raise
+        said = str(error).rpartition("faults.VideoError: ")[2]  # a DataLoader's has a traceback
+        parser.exit(2, f"{KILLED if killed else said.strip()}\n")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def processes(count: int | None) -> ProcessPoolExecutor:
+    """So many, or one for each core. Ctrl-C is the command's to answer; without it they end."""
+    return ProcessPoolExecutor(count, initializer=_begin)
+
+
+def _begin() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()

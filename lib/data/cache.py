@@ -7,8 +7,8 @@ is read without decoding what lies between its frames. `SomethingSomething(FOLDE
 import argparse
 import io
 import shutil
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from zipfile import ZIP_STORED, ZipFile
 
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from lib.data.arguments import MOST_PROCESSES, whole
+from lib.data.arguments import MOST_PROCESSES, one_line, processes, whole
 from lib.data.something import CACHED, Annotations, Item
 from lib.data.video import JPEG_RATE, duration, read_clip
 from lib.files import write_text, write_whole
@@ -35,11 +35,10 @@ def pack(item: Item, folder: Path, side: int) -> int:
 def build_cache(
     root: str | Path, folder: str | Path, side: int = 256, workers: int | None = 1
 ) -> int:
-    """The whole dataset with its annotations; how many bytes its videos take. A run that was
-    stopped goes on.
+    """The whole dataset with its annotations; how many bytes its videos take; it can go on.
 
     Raises VideoError for a video that cannot be read: `python -m lib.data.check ROOT` lists all
-    beforehand. ValueError for a folder whose frames have another size, or a root that is a cache.
+    beforehand. ValueError for a folder with frames of other sizes or datasets, a root of a cache.
     """
     root, folder = Path(root), Path(folder)
     if side < 1:
@@ -50,15 +49,17 @@ def build_cache(
         raise ValueError(f"{root}: is a cache itself; name the folder of the videos")
     annotations = Annotations(root)
     items = {item.id: item for item in annotations.labelled()}.values()
+    files = annotations.files.values()
+    made_of = f"{side} {sha256(b''.join(path.read_bytes() for path in files)).hexdigest()}"
     videos, noted = folder / CACHED, folder / "side.txt"
     videos.mkdir(parents=True, exist_ok=True)
-    if noted.is_file() and noted.read_text() != str(side):
-        raise ValueError(f"{folder}: has frames of side {noted.read_text()}; name another folder")
-    write_text(noted, str(side))
-    with ProcessPoolExecutor(workers) as pool:
+    if noted.is_file() and noted.read_bytes() != made_of.encode():
+        raise ValueError(f"{folder}: has frames of another side or dataset; name another folder")
+    write_text(noted, made_of)
+    with processes(workers) as pool:
         sizes = pool.map(partial(pack, folder=videos, side=side), items, chunksize=4)
         total = sum(tqdm(sizes, "clips", len(items)))
-    for path in annotations.files.values():  # last: half a cache is no dataset
+    for path in files:  # last: half a cache is no dataset
         target = folder / path.relative_to(root)
         target.parent.mkdir(exist_ok=True)
         write_whole(target, partial(shutil.copyfile, path))
@@ -87,10 +88,8 @@ def main() -> None:
     add("--side", type=whole(1), default=256, help="shorter side of the frames (%(default)s)")
     add("--workers", type=whole(1, MOST_PROCESSES), help="processes (one for each core)")
     args = parser.parse_args()
-    try:
+    with one_line(parser, OSError, ValueError):
         size = build_cache(**vars(args))
-    except (OSError, ValueError) as error:
-        raise SystemExit(str(error)) from error
     print(f"{args.folder}: {size / 1e9:.2f} GB of frames")
 
 

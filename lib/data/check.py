@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from lib.data.arguments import MOST_PROCESSES, whole
+from lib.data.arguments import MOST_PROCESSES, one_line, processes, whole
 from lib.data.labels import CLASS_SETS, class_set
 from lib.data.something import SPLITS, Annotations, Classes, gathered
 from lib.data.video import VideoError, read_clip
@@ -76,7 +75,7 @@ def check(
             report.troubles.append(Trouble("unlabelled", split, item.id, what))
     for path, what in dict.fromkeys(faults):
         report.troubles.append(Trouble("annotation", path.name, "", what))
-    with ProcessPoolExecutor(workers) as pool:
+    with processes(workers) as pool:
         read = pool.map(_different_frames, [item.path for _, item in to_read], chunksize=16)
         read = tqdm(read, "clips", len(to_read), leave=False)
         for (split, item), different in zip(to_read, read):
@@ -112,10 +111,8 @@ def main() -> None:
     add("--splits", nargs="+", choices=SPLITS, default=SPLITS, help="splits to read (all)")
     add("--workers", type=whole(1, MOST_PROCESSES), help="processes (one for each core)")
     args = parser.parse_args()
-    try:
+    with one_line(parser, OSError, ValueError):
         report = check(args.root, class_set(args.classes), args.splits, args.workers)
-    except (OSError, ValueError) as error:
-        raise SystemExit(str(error)) from error
     print(report.summary())
     raise SystemExit(bool(report.troubles))
 

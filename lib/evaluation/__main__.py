@@ -6,7 +6,8 @@ import sys
 import numpy as np
 import torch
 
-from lib.data.arguments import whole
+from lib.data.arguments import one_line, whole
+from lib.data.video import VideoError
 from lib.data.views import Windows
 from lib.evaluation.accuracy import ORDERS, Results, evaluate
 from lib.evaluation.command import clips_for, make_parser
@@ -33,17 +34,15 @@ def main() -> None:
     for name in ("clips", "seed") if args.data else only_with_data:
         if getattr(args, name) != parser.get_default(name):
             parser.error(f"--{name} has no effect {'with' if args.data else 'without'} --data")
-    try:
+    with one_line(parser, OSError, ValueError):
         read_record(args.record)
         network = networks.load(args.weights)
         clips = clips_for(args, network, args.clips, args.seed)
-    except (OSError, ValueError) as error:  # whatever breaks later keeps its traceback
-        parser.exit(2, f"{error}\n")
-
     clips = Windows(clips, args.windows) if args.data else clips
     network.to("cuda" if torch.cuda.is_available() else "cpu")
     orders = FRAMES if args.single else ORDERS
-    results = evaluate(network, clips, orders, args.workers).over(args.windows)
+    with one_line(parser, OSError, VideoError):  # what else breaks now keeps its traceback
+        results = evaluate(network, clips, orders, args.workers).over(args.windows)
     figures = figures_of_frames(results) if args.single else figures_of(results)
     also = ("resplit", "windows") if args.data else ("seed",)
     about = {name: getattr(args, name) for name in ("split", "classes", *also)}

@@ -5,9 +5,7 @@ Asked for the class of one of them, the map should lie in that one's part. No tr
 is needed, so this runs on anybody's videos; and a map that is the same for every class, such as
 frame differences or a blob, is right in exactly one part of four, or of two. It is the grid
 pointing game of Bohle et al. (2021, arXiv 2104.00032) and Rao et al. (2022, arXiv 2205.10435),
-carried to time; Li et al. (2021, IEEE TCSVT, "Spatio-temporal perturbations") splice pairs of
-videos.
-
+carried to time; Li et al. (2021, IEEE TCSVT, "Spatio-temporal perturbations") splice pairs.
 `python -m lib.evaluation.splice --help`
 """
 
@@ -22,7 +20,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from lib.data.arguments import whole
+from lib.data.arguments import one_line, whole
 from lib.evaluation.accuracy import wilson
 from lib.evaluation.command import clips_for, make_parser
 from lib.evaluation.record import add_to_record, read_record
@@ -60,8 +58,7 @@ def well_known(network: nn.Module, clips: Dataset, size: int, seed: int = 0) -> 
 
 def together(inputs: list[Tensor], where: str, fit: bool = False) -> Tensor:
     """One input of four (1, 3, T, H, W) in a "space" of 2 by 2, or of two one after the other in
-    "time". It is as many times larger, or with `fit` as large as each of them was: half the size,
-    or every second frame."""
+    "time". It is as many times larger, or with `fit` as each was: half the size or frames."""
     if where == "time":
         return torch.cat([x[:, :, :: 2 if fit else 1] for x in inputs], 2)
     if fit:
@@ -132,14 +129,12 @@ def main() -> None:
     add("--layer", metavar="NAME", help="module to explain (default: the last)")
     add("--fit", action="store_true", help="shrink the parts: for a network of a single input size")
     args = parser.parse_args()
-    try:
+    with one_line(parser, OSError, ValueError):
         read_record(args.record)
         network = networks.load(args.weights)
         clips = clips_for(args, network, 40 * args.groups, SEED)
         network.to("cuda" if torch.cuda.is_available() else "cpu")
         found = splice(network, clips, args.groups, args.methods, args.layer, args.fit)
-    except (OSError, ValueError) as error:
-        parser.exit(2, f"{error}\n")
     found |= dict(weights=args.weights.name, data=str(args.data or "drawn miniature clips"))
     found |= dict(layer=args.layer, command=shlex.join([*parser.prog.split(), *sys.argv[1:]]))
     add_to_record(args.record, {"splice": found})

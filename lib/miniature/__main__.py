@@ -3,10 +3,10 @@
 import argparse
 import re
 
-from lib.data.arguments import MOST_PROCESSES, whole
+from lib.data.arguments import MOST_PROCESSES, one_line, whole
 from lib.data.something import RELEASES
 from lib.miniature.clip import CLASSES
-from lib.miniature.dataset import write
+from lib.miniature.dataset import MOST_CLIPS, write
 from lib.miniature.drawing import FRAME
 
 
@@ -26,17 +26,15 @@ def main() -> None:
     )
     add = parser.add_argument
     add("root", nargs="?", default="data/miniature", help="folder (%(default)s)")
-    add("--clips", type=whole(1), default=1600, help="in all, split 8:1:1 (%(default)s)")
+    add("--clips", type=whole(1, MOST_CLIPS), default=1600, help="split 8:1:1 (%(default)s)")
     add("--seed", type=whole(0), default=0)
     sides = "side, or WIDTHxHEIGHT, in pixels (%(default)s)"
     add("--size", type=_size, default=FRAME, help=sides)
     add("--layout", choices=RELEASES, default="v2", help="v1: JPEGs and CSV; v2: .webm and JSON")
     add("--workers", type=whole(1, MOST_PROCESSES), help="processes (one for each core)")
     args = parser.parse_args()
-    try:
+    with one_line(parser, OSError, ValueError):
         root = write(args.root, args.clips, args.seed, args.size, args.workers, args.layout)
-    except (OSError, ValueError) as error:
-        parser.exit(2, f"{error}\n")
     print(f"{args.clips} clips of {len(CLASSES)} classes in {root}")
 
 

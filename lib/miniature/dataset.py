@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import starmap
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from lib.data.arguments import processes
 from lib.data.something import PREFIX, RELEASES, SPLITS, Item, plain
 from lib.data.write import write_video
 from lib.files import write_text, write_whole
@@ -18,6 +18,7 @@ from lib.miniature.clip import CLASSES, FPS, VERSION, Truth, draw, fill_template
 from lib.miniature.drawing import FRAME
 
 KEPT = "roles", "times", "action", "camera_moves", "template", "placeholders"  # of the truth
+MOST_CLIPS = 125_000  # with more, ids of one split would be those of the next
 FOLDERS = {"v1": "20bn-something-something-v1", "v2": "videos"}  # of the clips
 
 
@@ -40,8 +41,8 @@ def write(
             a miniature of another size, layout, seed or version.
     """
     root, size = Path(root), _sides(size)
-    if clips < 1:
-        raise ValueError(f"{clips} clips: must be at least 1")
+    if not 0 < clips <= MOST_CLIPS:
+        raise ValueError(f"{clips} clips: must be from 1 to {MOST_CLIPS}")
     if layout not in RELEASES:
         raise ValueError(f"layout {layout!r}: choose one of {', '.join(RELEASES)}")
     made = dict(version=VERSION, seed=seed, size=list(size), clips=clips, layout=layout)
@@ -61,7 +62,7 @@ def write(
         for folder in (root / FOLDERS[layout], root / "truth"):
             folder.mkdir(parents=True, exist_ok=True)
         write_text(card, json.dumps(made))
-        with ProcessPoolExecutor(workers) as pool:
+        with processes(workers) as pool:
             work = pool.map(partial(_write_clip, root, layout, seed, size), missing, chunksize=4)
             for _ in tqdm(work, total=len(missing), desc=f"drawing {root}", unit="clip"):
                 pass

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import torch
 
-from lib.data.arguments import whole
+from lib.data.arguments import one_line, whole
 from lib.data.labels import CLASS_SETS, class_set
 from lib.data.something import SomethingSomething
+from lib.data.video import VideoError
 from lib.data.views import Views
 from lib.files import write_text
 from lib.model import hardware, networks
@@ -29,12 +30,8 @@ def main() -> None:
     parser = make_parser()
     args = parser.parse_args()
     settings = choose_settings(parser, args)
-    try:
+    with one_line(parser, CannotStart, Diverged, VideoError, OSError):
         run(args, settings)
-    except (CannotStart, Diverged, OSError) as error:  # what else breaks keeps its traceback
-        parser.exit(2, f"{error}\n")
-    except KeyboardInterrupt:
-        parser.exit(130, "stopped; the same command goes on from the last checkpoint\n")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -120,8 +117,7 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
 
 
 def clips_for(args: argparse.Namespace, size: int, settings: Settings) -> tuple:
-    """Clips for training and validation, of a dataset or drawn; their classes; the version of the
-    drawing."""
+    """Clips for training and validation, of a dataset or drawn; classes; version drawn."""
     if args.data is None:
         from lib.miniature.clip import CLASSES, Fresh
         from lib.miniature.dataset import VERSION

@@ -30,7 +30,8 @@ class Settings:
     def __post_init__(self):
         rules = {
             "at least 1": (lambda value: value >= 1, ("epochs", "passes", "batch", "accumulate")),
-            "at least 0": (lambda value: value >= 0, ("weight_decay", "workers", "seed")),
+            "from 0 to 1000": (lambda value: 0 <= value <= 1000, ("weight_decay", "workers")),
+            "from 0 to 2^32": (lambda value: 0 <= value <= 2**32, ("seed",)),
             "from 0 to 1": (lambda value: 0 <= value <= 1, ("warmup", "label_smoothing")),
             "more than 0, and finite": (lambda value: 0 < value < float("inf"), ("lr",)),
             "16 or 1": (lambda value: value in (16, 1), ("frames",)),
