@@ -28,8 +28,7 @@ def relevance_mass(heat: np.ndarray, mask: np.ndarray) -> float:
 
 
 def relevance_rank(heat: np.ndarray, mask: np.ndarray) -> float:
-    """Of the K greatest values, K the size of the mask, the share in it (same paper). Values equal
-    to the K-th are taken in proportion."""
+    """Of the K greatest values, K the size of the mask, the share in it; equals in proportion."""
     _check(heat, mask)
     count = int(mask.sum())
     last = np.partition(heat, heat.size - count, axis=None)[heat.size - count]

@@ -85,8 +85,7 @@ def shares(
 
 def figures(found: Iterable[Tensor]) -> dict:
     """How often the right part has the largest share, and how large its share is, with 95%
-    intervals: Wilson's, as if the clips of a group, which depend on each other, were one; and the
-    normal one of the mean over groups."""
+    intervals: Wilson's, as if the clips of a group were one; the normal one of groups' means."""
     found = torch.stack(list(found)).double()  # (G, P, P)
     n, p = found.shape[:2]
     own = found.diagonal(dim1=1, dim2=2)  # (G, P)
@@ -102,8 +101,7 @@ def figures(found: Iterable[Tensor]) -> dict:
 def splice(
     network: nn.Module, clips: Dataset, groups: int = 50, methods=("cam",), layer=None, fit=False
 ) -> dict[str, dict[str, dict]]:
-    """`figures` of each method in "space" and "time". ValueError where the network names too few
-    clips rightly to make a group."""
+    """`figures` of each method in "space" and "time". ValueError for too few named rightly."""
     found: dict = {where: {method: [] for method in methods} for where in PARTS}
     for where, parts in PARTS.items():
         known = well_known(network, clips, int(np.prod(parts)))

@@ -45,8 +45,7 @@ def watching(
 
     With `gradient`, the activations are a leaf that the logits depend on, cut off from what lies
     below, and float32 at least. Differentiate inside the `with` block: a network that recomputes
-    (torch.utils.checkpoint) runs again then, and needs its hooks and evaluation mode. Both end with
-    the block, whatever happens.
+    (torch.utils.checkpoint) runs again then. Hooks and evaluation mode end with the block.
     """
     modules, volume_of = dict(network.named_modules()), Reader(network, inputs, reshape)
     if layer is not None and layer not in {*modules} - {""}:

@@ -49,8 +49,7 @@ def lines(heat: np.ndarray) -> np.ndarray:
 def on_pixels(
     maps: np.ndarray, cells: tuple[np.ndarray, np.ndarray], size: tuple[int, int]
 ) -> np.ndarray:
-    """Maps (..., h, w) on the pixels of a frame (..., H, W): bilinear between the cells' centres,
-    constant beyond the outermost."""
+    """Maps (..., h, w) on the pixels of a frame (..., H, W): bilinear between centres."""
     rows, columns = (interpolation(centres, n) for centres, n in zip(cells, size))
     return rows @ maps @ columns.T
 

@@ -1,5 +1,4 @@
-"""Other people's networks, by name: the video networks of torchvision and of transformers, and the
-2D networks of timm, inflated.
+"""Other people's networks, by name: of torchvision, of transformers, and 2D ones of timm, inflated.
 
 `load` gives them the one form that `explain` takes, and with it what they were trained on: clips of
 how many frames, at which rate, of which size and colours; and a layer whose map means something.

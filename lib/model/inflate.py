@@ -66,8 +66,7 @@ def inflate(
             first of each block; "none"; another of `RULES`; or a function of (name, convolution).
             The others stay 2D and see the frames one by one, as do pools, gates and norms. So does
             a convolution that comes after the mean over time and space.
-        padding: what lies beyond the ends of the clip, "zeros" as in the article, or "replicate",
-            the first and the last frame.
+        padding: beyond the clip's ends, "zeros" as in the article, or "replicate", its end frames.
 
     Time ends at the global average pool; where there is none, or it is hidden in code, the frames'
     logits are averaged. A TypeError names the layers that have no 3D form here.
