@@ -10,7 +10,7 @@ from uuid import uuid4
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` with a temporary path beside `path`, then rename; OSError names the file."""
-    part = path.with_name(f".{path.stem}-{uuid4().hex[:8]}{path.suffix}")
+    part = path.with_name(f".{path.stem[:40]}-{uuid4().hex[:8]}{path.suffix}")
     try:
         write(part)
         for file in part.iterdir() if part.is_dir() else [part]:
@@ -26,7 +26,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 def unfinished(path: Path) -> list[Path]:
     """What `write_whole` left beside `path` when it was killed."""
-    return list(path.parent.glob(f".{escape(path.stem)}-{'[0-9a-f]' * 8}{path.suffix}"))
+    return list(path.parent.glob(f".{escape(path.stem[:40])}-{'[0-9a-f]' * 8}{path.suffix}"))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -68,6 +68,20 @@ def test_a_folder_of_clips_is_told_from_a_clip(folder):
     assert [path.name for path in others] == ["again", ".hidden.mp4", "notes.txt"]
 
 
+def test_a_circle_of_links_and_long_names_are_faults_of_one_clip(folder, tmp_path, capsys):
+    out, clip = tmp_path / "out", (folder / "more" / "b.webm").read_bytes()
+    (folder / "loop.webm").symlink_to("loop.webm")
+    (folder / f"{'l' * 250}.webm").write_bytes(clip)
+    fits = f"{'ä' * 123}.webm"
+    (folder / fits).write_bytes(clip)
+    assert main([str(folder), "--out", str(out)]) == 1
+    said = capsys.readouterr().err
+    assert "loop.webm: cannot be read" in said and "its name is too long for .npz" in said
+    found = {row["clip"]: row["error"] for row in rows(out)}
+    assert len(found) == 6 and found[fits] == "" == found["more/b.webm"]
+    assert main([str(folder / "loop.webm"), "--out", str(tmp_path / "x.html")]) == 2
+
+
 def test_all_are_explained_the_most_doubtful_first(folder, tmp_path, small, capsys):
     out = tmp_path / "new" / "out"
     assert main([str(folder), "--out", str(out)]) == 0

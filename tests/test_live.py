@@ -66,6 +66,22 @@ def test_what_is_there_of_the_same_weights_is_kept(folder):
     assert (folder / GRAPH).stat().st_mtime_ns == before
 
 
+def test_a_graph_that_was_not_written_whole_is_not_kept(folder, tmp_path, monkeypatch):
+    record = json.loads((folder / RECORD).read_text())
+
+    def full(*given):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("onnx.save", full)
+    for content in json.dumps(record | {"made_of": "others"}), "[1]":
+        (tmp_path / RECORD).write_text(content)
+        (tmp_path / GRAPH).write_bytes(b"another graph")
+        with pytest.raises(OSError, match="network.onnx: cannot be written .No space left"):
+            export(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [GRAPH]  # and no record of it
+        assert (tmp_path / GRAPH).read_bytes() == b"another graph"
+
+
 def test_another_package_than_the_tested_one_is_refused(tmp_path):
     path = tmp_path / f"{PACKAGE}-{VERSION}.tgz"
     path.write_bytes(b"another")

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import os
 import subprocess
 import sys
 
@@ -162,6 +163,21 @@ def test_a_place_that_cannot_be_written_is_named(small, tmp_path):
 def test_missing_weights_say_how_to_make_them(tmp_path):
     with pytest.raises(FileNotFoundError, match="python -m lib.training"):
         networks.load(tmp_path / "none.safetensors")
+    os.mkfifo(tmp_path / "pipe")  # to open it would wait for a writer
+    for path in tmp_path / "pipe", tmp_path:
+        with pytest.raises(FileNotFoundError, match="no weights at .*: make weights with"):
+            networks.load(path)
+
+
+@pytest.mark.parametrize("size", [127.5, 128.0, True, 1, 0, -128, 2049, "128", None])
+def test_a_size_that_would_fail_later_is_refused_when_loading(small, tmp_path, size):
+    path = tmp_path / "n.safetensors"
+    networks.save(small, path)
+    rewrite(path, profile=json.dumps(vars(small.profile) | {"size": size}))
+    with pytest.raises(ValueError, match=r"n.safetensors cannot be loaded \((Value|Type)Error"):
+        networks.load(path)
+    rewrite(path, profile=json.dumps(vars(small.profile) | {"size": 96}))
+    assert networks.load(path).preprocess.size == 96
 
 
 PAPER = json.dumps(vars(networks.PROFILES["paper"]))
@@ -176,7 +192,6 @@ SPOILT = {  # what becomes of a file of weights
     "empty": lambda path: path.write_bytes(b""),
     "cut": lambda path: path.write_bytes(path.read_bytes()[:100_000]),
     "cut in its header": lambda path: path.write_bytes(path.read_bytes()[:50]),
-    "a folder": lambda path: (path.unlink(), path.mkdir()),
     "of another package": lambda path: save_file({"x": torch.ones(2)}, path, {"format": "pt"}),
     "without a header": lambda path: save_file(load_file(path), path),
     "of another profile": lambda path: rewrite(path, profile=PAPER),

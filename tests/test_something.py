@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,8 +23,11 @@ from lib.data.check import check, main
 from lib.data.labels import CLASSES_10, CLASSES_40, GATHERED, class_set
 from lib.data.something import Item, SomethingSomething, assign_split
 from lib.data.write import write_video
+from lib.evaluation import __main__ as evaluation
+from lib.evaluation import command as clips_of_command
 from lib.miniature import __main__ as miniature
 from lib.miniature.dataset import write_annotations, write_frames
+from lib.model import networks
 from lib.training import __main__ as training
 
 CLASSES = ["Opening [something]", "Closing [something]", "Holding [something] next to [something]"]
@@ -441,6 +445,27 @@ def test_a_split_opens_its_own_file_alone(root):
     assert len(SomethingSomething(root, "validation", CLASSES)) == len(SPLITS["validation"])
     with pytest.raises(ValueError, match=r"train\.json: not whole JSON"):
         SomethingSomething(root, "train", CLASSES)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("name", ["training", "evaluation"])
+def test_a_damaged_clip_ends_a_run_in_a_line(root, name, workers, monkeypatch, capsys):
+    (root / "videos/8.webm").write_bytes(b"no video")
+    network = networks.build("default", CLASSES, imagenet=False)
+    networks.save(network, root / "w.safetensors")
+    own = {"training": ["--folder", "run", "--epochs", "1"]}
+    own["evaluation"] = ["--weights", "w.safetensors", "--split", "train"]
+    for module in training, clips_of_command:
+        monkeypatch.setattr(module, "class_set", lambda name: CLASSES)
+    arguments = [name, "--data", str(root), "--workers", str(workers), *own[name]]
+    monkeypatch.setattr("sys.argv", arguments)
+    monkeypatch.chdir(root)
+    with pytest.raises(SystemExit) as stop:
+        {"training": training, "evaluation": evaluation}[name].main()
+    *_, said = re.split(r"[\r\n]+", capsys.readouterr().err.strip())
+    damaged = f"{root}/videos/8.webm: not a video, or damaged"
+    assert stop.value.code == 2 and said.strip().startswith(damaged)
+    assert not (root / "run/weights.safetensors").exists()
 
 
 def test_an_id_for_training_and_validation_is_refused(root, monkeypatch, tmp_path, capsys):

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
+from os.path import realpath
 from pathlib import Path
 
 from torch import nn
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _clip(options: argparse.Namespace) -> int:
     if options.out and Path(options.out).suffix.lower() not in OUTPUTS:
         raise VideoError(f"{options.out}: cannot be written; use {', '.join(OUTPUTS)}")
-    if options.out and Path(options.out).resolve() == Path(options.clip).resolve():
+    if options.out and realpath(options.out) == realpath(options.clip):
         raise VideoError(f"{options.out}: is the clip itself; name another file to write")
     network = _network(options)
     shown, versus = (_class(network.classes, c) for c in (options.cls, options.versus))
@@ -106,7 +107,7 @@ def _folder(options: argparse.Namespace) -> int:
         raise ExplainError("a folder of clips needs --out DIR; --class and --versus are for a clip")
     network, out = _network(options), Path(options.out)
     settings = {
-        "folder": str(Path(options.clip).resolve()),
+        "folder": realpath(options.clip),
         "network": f"{Path(options.network or options.weights or 'ours').name} "
         f"({fingerprint(network)})",
         "method": options.method or getattr(network, "default_method", "cam"),

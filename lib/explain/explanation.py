@@ -63,7 +63,7 @@ class Explanation:
     A map is signed: what speaks for a class is above 0, what speaks against it below. Where `bias`
     is given the parts add up: ``map(k).sum() + bias[k]`` is the logit of class k. The last three
     fields are measured when one of them is first read; the network is kept until then. Raises
-    ExplainError where a field has another shape, or a logit or a map is not finite.
+    ExplainError where a field has another shape, or a number is not finite.
     """
 
     frames: np.ndarray  # (T, H, W, 3) uint8 RGB, square
@@ -98,9 +98,10 @@ class Explanation:
             if x.shape != needed or not x.size or not x.dtype.str[1:].startswith(kind):
                 raise ExplainError(f"{name} of shape {x.shape} {x.dtype}: {needed} is needed")
         finite = np.isfinite(self.maps).all(axis=(1, 2, 3))
-        if not (np.isfinite(self.logits).all() and finite.all()):
+        others = [x for x in (self.logits, self.times, self.bias) if x is not None]
+        if not (all(np.isfinite(x).all() for x in others) and finite.all()):
             wrong = [self.classes[k] for k, good in zip(self.mapped, finite) if not good]
-            what = f"the map of {wrong[0]!r} by {self.method!r}" if wrong else "a logit"
+            what = f"the map of {wrong[0]!r} by {self.method!r}" if wrong else "a time or logit"
             raise ExplainError(f"{what} at layer {self.layer!r} has numbers that are not finite")
 
     def __getstate__(self) -> dict:

@@ -46,7 +46,7 @@ def clips_in(folder: Path, without: Path) -> tuple[list[Path], list[Path]]:
     are no clips, and links to folders are not followed."""
     clips, others = [], []
     for path in sorted(folder.iterdir()):
-        if path.resolve() == without.resolve():
+        if os.path.realpath(path) == os.path.realpath(without):  # of a circle of links, too
             continue
         if not path.name.startswith(".") and is_clip(path):
             clips.append(path)
@@ -129,6 +129,8 @@ def _explained(path: Path, saved: Path, one: Callable[[Path], Explanation]) -> E
     with suppress(OSError, ExplainError):  # not there, or damaged
         if abs(saved.stat().st_mtime - path.stat().st_mtime) < 2:  # some disks round it
             return Explanation.load(saved)
+    if len(os.fsencode(saved.name)) > 255:
+        raise VideoError(f"{path}: its name is too long for {saved.suffix} behind it; shorten it")
     saved.parent.mkdir(parents=True, exist_ok=True)
     for part in unfinished(saved):
         part.unlink()

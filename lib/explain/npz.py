@@ -42,7 +42,7 @@ def read(path: Path) -> dict:
         (all(type(k) is int for k in indices), "mapped and label: whole numbers"),
         ({*indices} <= {*range(len(values["classes"]))}, "mapped and label: indices of classes"),
         (tuple(map(np.shape, cells)) == tuple((n,) for n in grid), f"y, x: {grid} numbers"),
-        (all((np.diff(x) > 0).all() for x in cells), "y and x: growing numbers"),
+        (all((np.diff([-1, *x, 2]) > 0).all() for x in cells), "y and x: growing numbers"),
         (rows is None or np.shape(rows) == (3, 9), "footprint: 3 rows of 9 numbers"),
     ):
         if not holds:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from lib.data.video import Clip
 from lib.explain import explain
 from lib.explain.clip import sampling
 from lib.explain.maps import watching
-from lib.files import write_text
+from lib.files import write_text, write_whole
 from lib.model import WEIGHTS, load
 from lib.model.networks import evaluation_mode
 from lib.viewer import element
@@ -61,10 +62,11 @@ def export(folder: Path | str, weights: Path | str = WEIGHTS) -> dict:
     folder, code = Path(folder), sorted(Path(lib.model.__file__).parent.glob("*.py"))
     sources = b"".join(path.read_bytes() for path in [Path(weights), Path(__file__), *code])
     made_of = hashlib.sha256(sources).hexdigest()
-    if (folder / RECORD).is_file() and (folder / GRAPH).is_file():
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        if record.get("made_of") == made_of:
+    with suppress(FileNotFoundError, ValueError, TypeError):  # no whole record
+        record = dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
+        if record.get("made_of") == made_of and (folder / GRAPH).is_file():
             return record
+    (folder / RECORD).unlink(missing_ok=True)  # of another graph than the one that is to come
     folder.mkdir(parents=True, exist_ok=True)
     network = load(weights)
     (frames, fps), size = sampling(network), network.preprocess.size
@@ -112,7 +114,7 @@ def write_graph(network: nn.Module, layer: str, frames: np.ndarray, path: Path) 
         del node.metadata_props[:]
     del graph.node[:], graph.value_info[:], model.metadata_props[:]
     graph.node.extend(nodes)
-    onnx.save(model, path)
+    write_whole(path, lambda part: onnx.save(model, part))
 
 
 def drawn(clips: int, network: nn.Module) -> list[Clip]:

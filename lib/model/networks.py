@@ -227,7 +227,7 @@ def load(path: Path | str = WEIGHTS) -> nn.Module:
     not the one that ships, by the hash in its record) names the file and the remedy.
     """
     path, remedy = Path(path), "make weights with `python -m lib.training`"
-    if not path.exists():
+    if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}: {remedy}")
     try:
         if path == WEIGHTS and path.with_suffix(".json").is_file():
@@ -241,8 +241,9 @@ def load(path: Path | str = WEIGHTS) -> nn.Module:
         profile, classes = Profile(**about["profile"]), about["classes"]
         if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
             raise ValueError("classes are no list of names")
-        if not (0 < profile.size <= 2048 and 0 < profile.kernel <= 15):
-            raise ValueError(f"{profile}: sizes are at most 2048, kernels 15")
+        size, kernel = profile.size, profile.kernel
+        if not (type(size) is type(kernel) is int and 32 <= size <= 2048 and kernel <= 15):
+            raise ValueError(f"{profile}: sizes are from 32 to 2048, kernels at most 15")
         if spoilt := [name for name, x in state.items() if not x.isfinite().all()]:
             raise ValueError(f"{spoilt[0]} has numbers that are not finite")
         network = build(profile, classes, imagenet=False)
