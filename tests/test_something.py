@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -564,9 +565,9 @@ COMMANDS = {
 def test_stopped_at_work_it_says_a_line_and_leaves_no_process(many, name, how):
     arguments = [x.replace("ROOT", str(many)) for x in COMMANDS[name]]
     command = [sys.executable, "-m", name, *arguments]
-    run = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=HERE
-    )
+    heeded = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # also behind a nohup
+    how_run = dict(stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=HERE)
+    run = subprocess.Popen(command, preexec_fn=heeded, **how_run)
     while len(workers := children(run.pid)) < 2 and run.poll() is None:
         time.sleep(0.02)
     time.sleep(0.3)
