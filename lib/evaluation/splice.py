@@ -6,6 +6,7 @@ is needed, so this runs on anybody's videos; and a map that is the same for ever
 frame differences or a blob, is right in exactly one part of four, or of two. It is the grid
 pointing game of Bohle et al. (2021, arXiv 2104.00032) and Rao et al. (2022, arXiv 2205.10435),
 carried to time; Li et al. (2021, IEEE TCSVT, "Spatio-temporal perturbations") splice pairs.
+
 `python -m lib.evaluation.splice --help`
 """
 

@@ -24,8 +24,7 @@ PAGE = Path(__file__).parents[1] / "viewer" / "page.html"
 
 def page(title: str, body: str) -> str:
     """A page of HTML that takes nothing from elsewhere."""
-    template = PAGE.read_text(encoding="utf-8")
-    return template.format(policy=POLICY, title=escape(title), viewer=body)
+    return PAGE.read_text(encoding="utf-8").format(policy=POLICY, title=escape(title), viewer=body)
 
 
 Class = int | str  # its index or its name

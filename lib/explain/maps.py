@@ -65,7 +65,8 @@ def watching(
             told = f"layer {name!r} gives {shape_of(output)}{refused}"
             if layer is not None or refused in (CHANNELS_LAST, TOKENS):
                 raise ExplainError(told)
-            found.update({"perhaps": told} if refused is PERHAPS else {})
+            if refused is PERHAPS:
+                found["perhaps"] = told
             return None
         found.update(layer=name, activations=volume if layer is None else volume.clone())
         found["reshape"] = volume_of.unfold
@@ -114,8 +115,7 @@ def watching(
         check_logits(network, inputs, logits)
         if "activations" not in found:
             where = "no layer ran that" if layer is None else f"layer {layer!r} did not run; none"
-            none = f"{where} gives (N, C, T, h, w) with more than one cell"
-            raise ExplainError(perhaps or none)
+            raise ExplainError(perhaps or f"{where} gives (N, C, T, h, w) with more than one cell")
         yield Seen(logits=logits, **found)
 
 

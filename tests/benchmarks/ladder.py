@@ -23,6 +23,7 @@ from forms import class_maps
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
+from lib.files import write_text
 from lib.model import PROFILES, build
 from lib.model.hardware import device_of, hardware, trains_fast_in_bfloat16, versions
 from lib.model.inflate import macs
@@ -190,7 +191,7 @@ def main() -> None:
         for part, measure in parts_of_a_profile.items():  # a stopped run keeps those that it has
             figures[part] = measure(name, device, args=args)
             if args.record:
-                args.record.write_text(json.dumps(record, indent=1) + "\n")
+                write_text(args.record, json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
