@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from lib.model import networks
-from lib.model.framewise import Framewise, SeeMotion
+from lib.model.framewise import Framewise, SeeMotion, movement
 from lib.model.inflate import inflate, macs, parameters
 from lib.model.kernels import inflate_weight
 
@@ -69,29 +69,26 @@ def test_with_repeated_frames_every_start_keeps_the_identity_to_the_ends(lite0, 
 def test_what_moves_by_hand():
     """A thing of brightness 6 stands in the left place for two frames, then in the right one."""
     clip = torch.tensor([[6.0, 6, 0, 0], [0, 0, 6, 6], [0, 0, 0, 0]]).T.reshape(1, 1, 4, 1, 3)
-    see = SeeMotion(nn.Identity(), 2)
-    nn.init.zeros_(see.score.weight)
-    seen = see(clip)  # (1, 2, 4, 1, 3)
-    weights = seen[0, 1, 1, 0, 0] / -12, seen[0, 1, 1, 0, 1] / 12  # twice the change, weighed
-    assert weights[0] == weights[1] and weights[0] == seen[0, 0, 1, 0, 0] / 6
-    # It changes in frames 1 and 2 alone, in two places of three: 4 of 12, each of them alike.
-    assert weights[0].item() == pytest.approx(3, rel=2e-3)
-    assert seen[0, 0, 0, 0, 0].item() < 0.01  # it stands there, but moves later
-    see.score = None
+    see = SeeMotion(nn.Identity())
+    # The left and the right place are 3 from their means in every frame, the last one never is.
+    assert movement(clip)[0, 0, 2, 0].tolist() == pytest.approx([1.5**0.5, 1.5**0.5, 1e-3])
+    seen = see(clip)  # (1, 2, 4, 1, 3): brightness, and twice its change to the next frame
+    assert seen[0, 0, :, 0, 0].tolist() == pytest.approx([9, 9, 0, 0], rel=1e-3)
+    assert seen[0, 1, 1, 0].tolist() == pytest.approx([-18, 18, 0], rel=1e-3)
+    see.power = 0
     assert see(clip)[0, 1, :, 0].tolist() == [[0, 0, 0], [-12, 12, 0], [0, 0, 0], [0, 0, 0]]
 
 
-def test_a_score_weighs_at_most_e_squared():
-    see = SeeMotion(nn.Identity(), 2)
-    nn.init.constant_(see.score.weight, 100)
-    picture = torch.tensor([1.0, -1.0]).view(1, 1, 1, 2)
-    seen = see(picture)[0, 0, 0]
-    assert seen.tolist() == pytest.approx([2 / (1 + np.exp(-4)), -2 / (1 + np.exp(4))])
+def test_the_weight_of_a_place_is_its_movement_to_the_power():
+    clip = torch.tensor([[0.0, 8], [0, 1]]).T.reshape(1, 1, 2, 1, 2)  # 4 from the mean, and 1/2
+    see = SeeMotion(nn.Identity())
+    for see.power in 1, 1.25, 2:
+        seen = see(clip)[0, 0, 1, 0]
+        assert (seen[0] / 8 / seen[1]).item() == pytest.approx(8**see.power, rel=1e-3)
 
 
 def test_where_nothing_moves_all_places_weigh_alike():
-    still, see = torch.rand(2, 3, 1, 4, 4).expand(-1, -1, 5, -1, -1), SeeMotion(nn.Identity(), 6)
-    nn.init.zeros_(see.score.weight)
+    still, see = torch.rand(2, 3, 1, 4, 4).expand(-1, -1, 5, -1, -1), SeeMotion(nn.Identity())
     wanted = torch.cat([still, 0 * still], 1)
     assert torch.allclose(see(still), wanted, atol=1e-6)
     assert torch.equal(see(still[:, :, 0]), wanted[:, :, 0])  # and a picture is such a clip
@@ -101,7 +98,7 @@ def test_where_nothing_moves_all_places_weigh_alike():
 
 
 def test_the_body_of_what_sees_motion_grows():
-    net2d = nn.Sequential(nn.Conv2d(1, 1, 1), SeeMotion(nn.Conv2d(2, 3, 3, padding=1), 3))
+    net2d = nn.Sequential(nn.Conv2d(1, 1, 1), SeeMotion(nn.Conv2d(2, 3, 3, padding=1)))
     grown = inflate(net2d, where=lambda name, conv: name == "1.body")
     assert isinstance(grown[1], SeeMotion) and grown[1].body.kernel_size == (3, 3, 3)
     clip = torch.rand(1, 1, 4, 5, 5)

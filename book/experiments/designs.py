@@ -23,6 +23,7 @@ from lib.evaluation.marks import marks
 from lib.explain import explain, on_pixels
 from lib.miniature import CLASSES, Fresh
 from lib.model import networks
+from lib.model.framewise import SeeMotion
 from lib.model.inflate import macs
 from lib.training import RECIPES, InMemory, Settings, remember, train
 
@@ -36,13 +37,13 @@ class Design:
 
     name: str
     kernels: tuple[int, ...] = (3, 3, 3, 3)  # of its blocks, in cells; in time always 3 frames
-    weighed: bool = True  # its activations, by how much a place moves
+    power: float = SeeMotion.power  # of the movement of a place, in its weight
     width: int = 192
 
 
 DESIGNS = (
     Design("as it ships"),
-    Design("places weighed alike", weighed=False),
+    Design("places weighed alike", power=0),
     Design("every second kernel 1 cell wide", kernels=(3, 1, 3, 1)),
     Design("every kernel 1 cell wide", kernels=(1, 1, 1, 1)),
     Design("wider", width=256),
@@ -53,8 +54,7 @@ def build(design: Design, size: int) -> nn.Module:
     """The network of a design."""
     profile = replace(networks.PROFILES["default"], size=size)
     network = networks.build(profile, CLASSES, kernels=design.kernels, width=design.width)
-    if not design.weighed:
-        network.blocks[5].score = None
+    network.blocks[5].power = design.power
     return network
 
 

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -84,38 +83,31 @@ class SeeMotion(nn.Module):
     place of the clip moves: (N, C, T, h, w) in, what the body makes of (N, 2 C, T, h, w) out.
 
     The change of a feature is to the next frame, twice over; of the last frame, and of a picture
-    (N, C, h, w), none is known: 0. The weight of a place is `movement`, times at most e^2 or at
-    least e^-2, by a score learned of the body's `channels`: attention pooling (Ilse et al. 2018,
-    arXiv 1802.04712) that can hardly see what stands still while something moves. Their mean is 1.
-    The activations carry them: under average pooling, class activation maps sum to the logit.
+    (N, C, h, w), none is known: 0. The weights are `movement` to the `power` (0: all places alike),
+    over their mean: attention pooling (Ilse et al. 2018, arXiv 1802.04712) without anything learned
+    in it, which can hardly see what stands still while something moves. The activations carry them:
+    under average pooling, class activation maps sum to the logit.
     """
 
-    def __init__(self, body: nn.Module, channels: int):
+    power = 1.25
+
+    def __init__(self, body: nn.Module):
         super().__init__()
-        self.body, self.score = body, nn.Linear(channels, 1, bias=False)
+        self.body = body
 
     def forward(self, x: Tensor) -> Tensor:
-        still = x.ndim == 4
-        later = x if still else torch.cat([x[:, :, 1:], x[:, :, -1:]], 2)
-        y = self.body(torch.cat([x, 2 * (later - x)], 1))  # (N, D, ...)
-        if self.score is None:  # all places alike
-            return y
-        score = self.score(y.movedim(1, -1)).float().movedim(-1, 1)  # (N, 1, ...)
-        weights = (2 * (score / 2).tanh()).exp()
-        weights = weights if still else weights * movement(x.float(), later.float())
-        return y * (weights / weights.mean(tuple(range(2, y.ndim)), keepdim=True)).to(y.dtype)
+        if x.ndim == 4:
+            return self.body(torch.cat([x, torch.zeros_like(x)], 1))
+        later = torch.cat([x[:, :, 1:], x[:, :, -1:]], 2)
+        y = self.body(torch.cat([x, 2 * (later - x)], 1))  # (N, D, T, h, w)
+        weights = movement(x.float()) ** self.power
+        return y * (weights / weights.mean((2, 3, 4), keepdim=True)).to(y.dtype)
 
 
-def movement(x: Tensor, later: Tensor) -> Tensor:
-    """How much each place moves, (N, 1, T, h, w), of features x (N, C, T, h, w) and those of the
-    next frame; the same everywhere where nothing does.
-
-    A place moves as far as its features change, from the frame before and to the next, and as far
-    as they are from their mean over the clip, as in background subtraction: it is the root of the
-    product of both mean squares, each over its mean over all places.
-    """
-    there = (later - x).square().mean(1, keepdim=True)
-    change = there + F.pad(there[:, :, :-1], (0, 0, 0, 0, 1, 0))  # from the frame before, too
+def movement(x: Tensor) -> Tensor:
+    """How much each place moves, (N, 1, T, h, w), of features x (N, C, T, h, w): how far they are
+    from their mean over the clip, as in background subtraction. Over its root mean square over all
+    places; the same everywhere where nothing moves."""
+    x = x - x[:, :, :1]  # exactly 0 where nothing moves
     apart = (x - x.mean(2, keepdim=True)).square().mean(1, keepdim=True)
-    change, apart = (m / m.mean((2, 3, 4), True).clamp_min(1e-6) for m in (change, apart))
-    return (change * apart + 1e-6).sqrt()
+    return (apart / apart.mean((2, 3, 4), True).clamp_min(1e-6) + 1e-6).sqrt()

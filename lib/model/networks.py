@@ -87,8 +87,8 @@ def efficientnet_lite0(imagenet: bool = True) -> nn.Module:
 
 def motion_lite0(imagenet: bool = True, kernels=(3, 3, 3, 3), width: int = 192) -> nn.Module:
     """EfficientNet-Lite0 whose last two stages give way to bottlenecks of ResNet with random
-    weights, which see how features change, and weights for places that move (`SeeMotion`); 2D, in
-    eval mode. Its activations have a stride of 16. A block has a kernel of so many cells, and adds
+    weights, which see how features change, and what moves weighs more (`SeeMotion`); 2D, in eval
+    mode. Its activations have a stride of 16. A block has a kernel of so many cells, and adds
     a quarter of what it finds at the start. `book.experiments.designs` tries others."""
     from torchvision.models.resnet import Bottleneck
 
@@ -99,7 +99,7 @@ def motion_lite0(imagenet: bool = True, kernels=(3, 3, 3, 3), width: int = 192) 
         nn.init.constant_(block.bn3.weight, 0.25)
         if kernel == 1:
             block.conv2 = nn.Conv2d(width // 4, width // 4, 1, bias=False)
-    upper = SeeMotion(nn.Sequential(*stem, *blocks), width)
+    upper = SeeMotion(nn.Sequential(*stem, *blocks))
     network.blocks = nn.Sequential(*network.blocks[:5], upper)
     network.conv_head, network.bn2 = nn.Identity(), nn.Identity()
     network.classifier = nn.Linear(width, 1000)
