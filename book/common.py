@@ -1,6 +1,7 @@
 """What several pages share: drawn clips, recorded figures, grids of pictures."""
 
 import json
+from html import escape
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -58,3 +59,40 @@ def roles_in_colour(truth: miniature.Truth) -> np.ndarray:
     """(T, H, W, 3) uint8: the object orange, the hand blue, a second one green."""
     colours = [[40, 40, 46], [230, 159, 0], [86, 180, 233], [0, 158, 115]]
     return np.array(colours, np.uint8)[truth.roles]
+
+
+class table:
+    """Rows of cells under the names of the columns; the first cell names its row, a
+    `note` stands below. HTML that folds on a narrow screen; elsewhere plain columns."""
+
+    def __init__(self, columns: list[str], rows: list[list], note: str = ""):
+        self.columns, self.note = columns, note
+        self.rows = [[str(cell) for cell in row] for row in rows]
+
+    def __repr__(self) -> str:
+        lines = [self.columns, *self.rows]
+        name, *widths = (max(map(len, cells)) for cells in zip(*lines))
+        text = [
+            "  ".join(
+                [line[0].ljust(name), *map(str.rjust, line[1:], widths)]
+            ).rstrip()
+            for line in lines
+        ]
+        return "\n".join([*text, *filter(None, [self.note])])
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)
+        rows = "".join(
+            f"<tr><th>{escape(row[0])}</th>"
+            + "".join(
+                f'<td data-column="{escape(name)}">{escape(cell)}</td>'
+                for name, cell in zip(self.columns[1:], row[1:])
+            )
+            + "</tr>"
+            for row in self.rows
+        )
+        note = f"<caption>{escape(self.note)}</caption>" if self.note else ""
+        return (
+            f'<table class="folds">{note}<thead><tr>{head}</tr></thead>'
+            f"<tbody>{rows}</tbody></table>"
+        )
