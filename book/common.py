@@ -62,8 +62,10 @@ def roles_in_colour(truth: miniature.Truth) -> np.ndarray:
 
 
 class table:
-    """Rows of cells under the names of the columns; the first cell names its row, a
-    `note` stands below. HTML that folds on a narrow screen; elsewhere plain columns."""
+    """Rows of cells under the names of the columns; the first cell names its row.
+
+    A `note` stands below. HTML that folds on a narrow screen, elsewhere plain text.
+    """
 
     def __init__(self, columns: list[str], rows: list[list], note: str = ""):
         self.columns, self.note = columns, note
