@@ -15,8 +15,9 @@ from torch import nn
 from torch.utils.data import Subset
 from tqdm import tqdm
 
-from book.experiments.rows import DEVICE, add_run, begun, budget_arguments, mean, refusing
+from book.experiments.rows import DEVICE, add_run, begun, budget_arguments, mean
 from lib import miniature
+from lib.data.arguments import one_line
 from lib.data.labels import REVERSED
 from lib.evaluation import evaluate
 from lib.evaluation.marks import marks
@@ -95,7 +96,7 @@ def main() -> None:
     args = parser.parse_args()
     settings = replace(RECIPES["default"], epochs=args.epochs, passes=1)
     wanted = [d for d in DESIGNS if not args.designs or d.name in args.designs]
-    with refusing(parser, OSError, ValueError):
+    with one_line(parser, OSError, ValueError):
         if len(wanted) < len(args.designs or wanted):
             raise ValueError(f"--designs: choose from {', '.join(repr(d.name) for d in DESIGNS)}")
         record = begun(args, settings, "designs")

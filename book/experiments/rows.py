@@ -8,7 +8,6 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -181,13 +180,3 @@ def add_run(path: Path, record: dict, run: dict) -> None:
     record["runs"].append(run)
     tqdm.write(json.dumps(run))
     write_text(path, json.dumps(record, indent=1) + "\n")
-
-
-@contextmanager
-def refusing(parser: argparse.ArgumentParser, *kinds: type[Exception]) -> Iterator[None]:
-    """Errors of these kinds end the command in one line. For what is checked before a long run:
-    whatever breaks later keeps its traceback."""
-    try:
-        yield
-    except kinds as error:
-        parser.exit(2, f"{error}\n")
