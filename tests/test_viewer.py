@@ -13,7 +13,7 @@ from PIL import Image
 from small import CELLS, FRAMES, SIZE, explanation
 
 from lib.explain.overlay import overlay
-from lib.viewer import caption, html, script
+from lib.viewer import caption, data, html, script
 from lib.viewer.viewer import BOTH, COLOURS, distinct
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -58,6 +58,13 @@ def test_maps_and_ledger_survive():
     np.testing.assert_allclose(maps, shown.maps, atol=1e-4)
     np.testing.assert_allclose(data["ledger"], shown.maps.sum(axis=(2, 3)), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(np.sum(data["ledger"], axis=1) + data["bias"], shown.logits, 1e-5)
+
+
+def test_data_is_what_the_element_holds_without_its_picture():
+    shown = explanation(classes=[HOSTILE, "a", "b"])
+    held = payload(html(shown, name="clip 3"))
+    assert held.pop("sheet")["frames"] == FRAMES and held.pop("name") == "clip 3"
+    assert held == json.loads(data(shown)) and held["classes"][0] == HOSTILE
 
 
 def test_caption_without_scripts():

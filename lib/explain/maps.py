@@ -46,8 +46,7 @@ def watching(
 
     With `gradient`, the activations are a leaf that the logits depend on, cut off from what lies
     below, and float32 at least. Differentiate inside the `with` block: a network that recomputes
-    (torch.utils.checkpoint) runs again then, and needs its hooks and evaluation mode. Both end with
-    the block, whatever happens.
+    (torch.utils.checkpoint) runs again then, and needs the hooks and evaluation mode of the block.
     """
     modules, volume_of = dict(network.named_modules()), Reader(network, inputs, reshape)
     if layer is not None and layer not in {*modules} - {""}:
@@ -206,8 +205,13 @@ def class_activation_maps(seen: Seen, classes: Tensor) -> tuple[Tensor, Tensor]:
             f"average pooling of layer {seen.layer!r} and the last linear layer do not give this "
             'network\'s logits, as method="cam" needs; use method="gradcam"'
         )
-    volume = activations[0, 0].numel()
-    return torch.einsum("nmc,ncthw->nmthw", weight[classes] / volume, activations), logits
+    return class_maps(activations, weight[classes]), logits
+
+
+def class_maps(activations: Tensor, weights: Tensor) -> Tensor:
+    """``sum_c W_kc A_c / (T h w)`` (N, M, T, h, w): activations A (N, C, T, h, w), and the head's
+    weights W of each class to map (N, M, C)."""
+    return torch.einsum("nmc,ncthw->nmthw", weights / activations[0, 0].numel(), activations)
 
 
 def gradients(seen: Seen, classes: Tensor, progress: OneByOne = iter) -> Iterator[Tensor]:
@@ -287,9 +291,7 @@ def channel_weights(gradient: Tensor, over: str = "clip") -> Tensor:
 
 def weighted_sum(activations: Tensor, weights: Tensor) -> Tensor:
     """``sum_c w_c A_c`` (N, T, h, w): activations (N, C, T, h, w), weights (N, C) or (N, C, T)."""
-    if weights.ndim == 2:
-        weights = weights.unsqueeze(2)
-    weights = weights.expand(-1, -1, activations.shape[2])  # (N, C, T)
+    weights = weights.unsqueeze(2) if weights.ndim == 2 else weights  # (N, C, 1 or T)
     return torch.einsum("nct,ncthw->nthw", weights, activations)
 
 
