@@ -171,6 +171,8 @@ def _check(explanation) -> None:
 
 
 def _class_index(explanation, chosen: int | str | None, argument: str = "selected") -> int:
+    """Index of a class, by index or name as `distinct` has it; None is the most probable one that
+    has a map. ValueError, which names the `argument`, for a class without a map."""
     if chosen is None:
         return int(max(explanation.mapped, key=lambda k: explanation.probabilities[k]))
     names = distinct(explanation.classes)
