@@ -29,8 +29,6 @@ from PIL import Image
 SCRIPT, STYLE = (Path(__file__).with_suffix(suffix) for suffix in (".js", ".css"))
 SIZE, QUALITY = 288, 82  # of frames, in pixels; of their WebP: as JPEG's 85, in half the bytes
 PAGE = Path(__file__).with_name("page.html")
-POLICY = "default-src 'none'; img-src data: blob:; base-uri 'none'; form-action 'none'"
-POLICY += "; script-src 'unsafe-inline'; style-src 'unsafe-inline'"  # those of the page itself
 MODES = ("original", "overlay", "heatmap", "beside")
 PRINTED = ("probabilities", "logits", "bias", "times", "cells", "method", "layer")  # as they are
 COLOURS = matplotlib.colormaps["inferno"]
@@ -46,7 +44,7 @@ def html(explanation, **shown) -> str:
 
 def page(title: str, body: str) -> str:
     """A page of HTML that takes nothing from elsewhere; `title` is text, `body` is HTML."""
-    return PAGE.read_text(encoding="utf-8").format(policy=POLICY, title=escape(title), viewer=body)
+    return PAGE.read_text(encoding="utf-8").format(title=escape(title), body=body)
 
 
 def script(source: Path = SCRIPT) -> str:
