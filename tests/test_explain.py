@@ -47,10 +47,9 @@ def test_parts_sum_to_the_logit(network, frames):
 def test_cam_is_grad_cam_at_the_last_layer(network, frames):
     closed = explain(network, frames)
     assert closed.layer == "relu2" and closed.maps.shape == (3, 5, 4, 4)
-    for weights in ("clip", "frame"):
-        differentiated = explain(network, frames, method="gradcam", weights=weights)
-        assert differentiated.layer == "relu2"
-        np.testing.assert_allclose(closed.maps, differentiated.maps, atol=1e-6)
+    differentiated = explain(network, frames, method="gradcam")
+    assert differentiated.layer == "relu2"
+    np.testing.assert_allclose(closed.maps, differentiated.maps, atol=1e-6)
 
 
 def test_the_difference_of_two_classes_adds_up_to_the_lead(network, frames):

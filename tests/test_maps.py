@@ -13,7 +13,6 @@ from torchvision.models import video
 from lib.explain.clip import explain
 from lib.explain.explanation import ExplainError
 from lib.explain.maps import (
-    channel_weights,
     grad_cam,
     grad_cam_plus_plus,
     hires_cam,
@@ -26,18 +25,10 @@ def test_weights_and_map_by_hand():
     # Two channels on one step of 1x2x2 cells.
     activations = torch.tensor([[1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 0.0, 2.0]]).view(1, 2, 1, 2, 2)
     gradient = torch.tensor([[1.0, 1.0, 2.0, 0.0], [-4.0, 0.0, -4.0, 0.0]]).view(1, 2, 1, 2, 2)
-    weights = channel_weights(gradient)
-    assert weights.tolist() == [[1.0, -2.0]]
-    assert weighted_sum(activations, weights).tolist() == [[[[1.0, 0.0], [3.0, 0.0]]]]
-
-
-def test_weights_over_clip_and_over_frames():
-    gradient = torch.tensor([1.0, 3.0, 5.0, 7.0]).view(1, 1, 2, 1, 2)  # two frames of two cells
-    activations = torch.ones_like(gradient)
-    assert channel_weights(gradient).tolist() == [[4.0]]
-    per_frame = channel_weights(gradient, "frame")
-    assert per_frame.tolist() == [[[2.0, 6.0]]]
-    assert weighted_sum(activations, per_frame).flatten().tolist() == [2.0, 2.0, 6.0, 6.0]
+    weights = torch.tensor([[1.0, -2.0]])  # the mean gradient of each channel
+    expected = weighted_sum(activations, weights)
+    assert expected.tolist() == [[[[1.0, 0.0], [3.0, 0.0]]]]
+    assert torch.equal(grad_cam(activations, gradient), expected)
 
 
 def test_other_formulas_by_hand():
@@ -78,7 +69,7 @@ def test_captum_published_values(layer, expected):
     volume = torch.arange(16.0).view(1, 1, 1, 4, 4)
     seen = seen_by(OneConvolution(), volume, layer, gradient=True)
     (gradient,) = torch.autograd.grad(seen.logits[0, 0], seen.leaf)
-    result = weighted_sum(seen.activations, channel_weights(gradient))
+    result = grad_cam(seen.activations, gradient)
     assert result[0, 0].tolist() == expected
 
 

@@ -13,7 +13,8 @@ from PIL import Image
 from small import CELLS, FRAMES, SIZE, explanation
 
 from lib.explain.overlay import overlay
-from lib.viewer import caption, html, script
+from lib.viewer import caption, data, html, script
+from lib.viewer import page as alone
 from lib.viewer.viewer import BOTH, COLOURS, distinct
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -58,6 +59,19 @@ def test_maps_and_ledger_survive():
     np.testing.assert_allclose(maps, shown.maps, atol=1e-4)
     np.testing.assert_allclose(data["ledger"], shown.maps.sum(axis=(2, 3)), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(np.sum(data["ledger"], axis=1) + data["bias"], shown.logits, 1e-5)
+
+
+def test_data_is_what_the_element_holds_without_its_picture():
+    shown = explanation(classes=[HOSTILE, "a", "b"])
+    held = payload(html(shown, name="clip 3"))
+    assert held.pop("sheet")["frames"] == FRAMES and held.pop("name") == "clip 3"
+    assert held == json.loads(data(shown)) and held["classes"][0] == HOSTILE
+
+
+def test_a_page_takes_nothing_from_elsewhere_and_its_title_is_text():
+    text = alone(HOSTILE, "<p>{as it is}</p>")
+    assert "default-src 'none'; img-src data: blob:; base-uri 'none'; form-action 'none'" in text
+    assert "<img src=x" not in text and "<p>{as it is}</p>" in text
 
 
 def test_caption_without_scripts():

@@ -15,13 +15,14 @@ from torch import nn
 from torch.utils.data import Subset
 from tqdm import tqdm
 
-from book.experiments.rows import DEVICE, add_run, begun, budget_arguments, mean, refusing
+from book.experiments.rows import DEVICE, add_run, begun, budget_arguments, mean
 from lib import miniature
+from lib.data.arguments import one_line
 from lib.data.labels import REVERSED
 from lib.evaluation import evaluate
 from lib.evaluation.marks import marks
 from lib.explain import explain, on_pixels
-from lib.miniature import CLASSES, Fresh
+from lib.miniature import CLASSES, Drawn, Fresh
 from lib.model import networks
 from lib.model.framewise import SeeMotion
 from lib.model.inflate import macs
@@ -59,28 +60,23 @@ def build(design: Design, size: int) -> nn.Module:
 
 
 def try_one(
-    design: Design, clips: InMemory, tests: InMemory, size: int, settings: Settings
+    design: Design, clips: InMemory, tests: InMemory, drawn: list[Drawn], settings: Settings
 ) -> dict:
-    """Train one design; its accuracy and the marks of its maps on the test clips."""
+    """Train one design; its accuracy and the marks of its maps on the test clips, in both forms."""
+    size = drawn[0].frames.shape[1]
     torch.manual_seed(settings.seed)
     network, begin, found = build(design, size).to(DEVICE), time.time(), []
     log = train(network, clips, tests, settings)
     seconds = round(time.time() - begin)
-    results = evaluate(network, drawn_clips("test", len(tests), size), ("forward", "reversed"))
-    for i in tqdm(range(len(tests)), "marks", leave=False):
-        drawn = miniature.draw("test", i, SEED, np.arange(16) / 4, size)
-        explanation = explain(network, drawn, drawn.label)
+    results = evaluate(network, tests.dataset, ("forward", "reversed"), workers=0)
+    for clip in tqdm(drawn, "marks", leave=False):
+        explanation = explain(network, clip, clip.label)
         heat = on_pixels(explanation.maps[0], explanation.cells, (size, size))
-        found.append(marks(heat, drawn.truth))
+        found.append(marks(heat, clip.truth))
     row = dict(design=asdict(design), train_top1=log[-1]["top1"], top1=results.accuracy())
     row |= dict(called_opposite=results.only(REVERSED).called_opposite(), seconds=seconds)
     row |= {name: mean(m[name] for m in found if name in m) for name in MARKS}
     return row | dict(gmac=round(macs(network, 1, 3, 16, size, size) / 1e9, 2))
-
-
-def drawn_clips(split: str, clips: int, size: int) -> Subset:
-    """The same clips in every epoch."""
-    return Subset(Fresh(split, clips, SEED, size), range(clips))
 
 
 def main() -> None:
@@ -95,18 +91,19 @@ def main() -> None:
     args = parser.parse_args()
     settings = replace(RECIPES["default"], epochs=args.epochs, passes=1)
     wanted = [d for d in DESIGNS if not args.designs or d.name in args.designs]
-    with refusing(parser, OSError, ValueError):
+    with one_line(parser, OSError, ValueError):
         if len(wanted) < len(args.designs or wanted):
             raise ValueError(f"--designs: choose from {', '.join(repr(d.name) for d in DESIGNS)}")
         record = begun(args, settings, "designs")
     done = [row["design"]["name"] for row in record["runs"]]
     network = build(DESIGNS[0], args.size).to(DEVICE)
-    clips, tests = (
-        remember(network, drawn_clips(split, count, args.size), settings)
-        for split, count in (("train", args.clips), ("test", args.tests))
-    )
+    same = Subset(Fresh("train", args.clips, SEED, args.size), range(args.clips))  # in every epoch
+    times = np.arange(16) / 4
+    drawn = [miniature.draw("test", i, SEED, times, args.size) for i in range(args.tests)]
+    tests = [(clip.frames, CLASSES.index(clip.label)) for clip in drawn]
+    clips, tests = (remember(network, some, settings) for some in (same, tests))
     for design in (d for d in wanted if d.name not in done):
-        add_run(args.record, record, try_one(design, clips, tests, args.size, settings))
+        add_run(args.record, record, try_one(design, clips, tests, drawn, settings))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ from book.experiments.maps import (
     by_rise,
     drawings,
 )
-from book.experiments.rows import Row, alpha, made_by, refusing, table
+from book.experiments.rows import Row, alpha, made_by, table
+from lib.data.arguments import one_line
 from lib.evaluation import add_to_record, controls
 from lib.evaluation.marks import marks
 from lib.explain.occlusion import at_once
@@ -199,7 +200,7 @@ def main() -> None:
     add("--costly", type=int, default=20, help="... and by what takes long (%(default)s)")
     add("--checked", type=int, default=40, help="clips of the sanity checks (%(default)s)")
     args, network, about, rows = begin(parser, ("truth", "busy", "costly", *sanity.PARTS))
-    with refusing(parser, CannotStart):
+    with one_line(parser, CannotStart):
         figures = sanity.figures(network, rows, args)
     found = rows["truth"].measure(args.clips, lambda i: marked(network, i, args.seed))
     found += rows["costly"].measure(args.costly, lambda i: costly(network, i, args.seed))

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from book.experiments.rows import DEVICE, Rows, refusing
+from book.experiments.rows import DEVICE, Rows
 from lib import miniature
+from lib.data.arguments import one_line
 from lib.evaluation import read_record
 from lib.explain.maps import GRADIENT_METHODS, maps_of, watching
 from lib.explain.occlusion import box, occlusion
@@ -146,7 +147,7 @@ def begin(
     add("--folder", type=Path, default=Path("runs/faithfulness"), help="of rows (%(default)s)")
     add("--record", type=Path, help="JSON file to put the figures in")
     args = parser.parse_args()
-    with refusing(parser, OSError, ValueError):
+    with one_line(parser, OSError, ValueError):
         read_record(args.record)
         network = networks.load(args.weights).to(DEVICE)
         weights = sha256(args.weights.read_bytes()).hexdigest()[:16]

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from torch import nn
 
-from book.experiments.rows import DEVICE, made_by, refusing
+from book.experiments.rows import DEVICE, made_by
+from lib.data.arguments import one_line
 from lib.evaluation import add_to_record, evaluate, read_record
 from lib.miniature import CLASSES, Fresh
 from lib.model import networks
@@ -44,7 +45,7 @@ def main() -> None:
     add("--seed", type=int, default=7, help="another seed draws other clips (%(default)s)")
     add("--record", type=Path, help="JSON file to add the figures to, under `novelty`")
     args = parser.parse_args()
-    with refusing(parser, OSError, ValueError):
+    with one_line(parser, OSError, ValueError):
         read_record(args.record)
         network = networks.load(args.weights).to(DEVICE)
         if network.classes != CLASSES:

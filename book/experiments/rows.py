@@ -8,7 +8,6 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -62,6 +61,16 @@ class Rows:
         return [row for i in range(clips) for row in self.clips[i]]
 
 
+def grouped(rows: Iterable[Row]) -> dict[str, dict[str, dict[int, float]]]:
+    """Of every map and every measure, in their order, the figure of each clip."""
+    scores: dict[str, dict[str, dict[int, float]]] = {}
+    for row in rows:
+        measures = scores.setdefault(row["map"], {})
+        for measure in [key for key in row if key not in ("clip", "map")]:
+            measures.setdefault(measure, {})[row["clip"]] = row[measure]
+    return scores
+
+
 def table(rows: Iterable[Row], yardstick: str = YARDSTICK) -> dict[str, dict[str, dict]]:
     """For every map, every measure: mean, 95% interval, number of clips.
 
@@ -69,11 +78,7 @@ def table(rows: Iterable[Row], yardstick: str = YARDSTICK) -> dict[str, dict[str
     map, on the same clips with its interval, and `p` how likely one as large would be by chance
     (signs of the differences flipped at random), corrected for all comparisons of the table.
     """
-    scores: dict[str, dict[str, dict[int, float]]] = {}
-    for row in rows:
-        measures = scores.setdefault(row["map"], {})
-        for measure in [key for key in row if key not in ("clip", "map")]:  # in their order
-            measures.setdefault(measure, {})[row["clip"]] = row[measure]
+    scores = grouped(rows)
     found: dict[str, dict[str, dict]] = {}
     apart: dict[tuple[str, str], list[float]] = {}
     for name, measures in scores.items():
@@ -97,14 +102,11 @@ def alpha(rows: Iterable[Row]) -> dict[str, float]:
     1 is agreement, 0 is chance. A clip or map with one figure alone says nothing."""
     from krippendorff import alpha as of
 
-    scores: dict[str, dict[tuple[str, int], float]] = {}
-    for row in rows:
-        for measure in row.keys() - {"clip", "map"}:
-            scores.setdefault(measure, {})[row["map"], row["clip"]] = row[measure]
-    found = {}
-    for measure, by_pair in sorted(scores.items()):
-        maps, clips = (list(dict.fromkeys(names)) for names in zip(*by_pair))
-        table = np.array([[by_pair.get((name, i), np.nan) for name in maps] for i in clips])
+    scores, found = grouped(rows).values(), {}
+    for measure in sorted({measure for measures in scores for measure in measures}):
+        maps = [measures[measure] for measures in scores if measure in measures]
+        clips = sorted({clip for by_clip in maps for clip in by_clip})
+        table = np.array([[by_clip.get(clip, np.nan) for by_clip in maps] for clip in clips])
         whole = np.isfinite(table).sum(0) == np.isfinite(table).any(1).sum()  # on every clip
         if len(clips) > 1 and whole.sum() > 1 and len(np.unique(table[:, whole])) > 1:
             ranks = rankdata(table[:, whole], axis=1, nan_policy="omit")
@@ -181,13 +183,3 @@ def add_run(path: Path, record: dict, run: dict) -> None:
     record["runs"].append(run)
     tqdm.write(json.dumps(run))
     write_text(path, json.dumps(record, indent=1) + "\n")
-
-
-@contextmanager
-def refusing(parser: argparse.ArgumentParser, *kinds: type[Exception]) -> Iterator[None]:
-    """Errors of these kinds end the command in one line. For what is checked before a long run:
-    whatever breaks later keeps its traceback."""
-    try:
-        yield
-    except kinds as error:
-        parser.exit(2, f"{error}\n")

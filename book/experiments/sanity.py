@@ -18,7 +18,8 @@ import torch
 from torch import nn
 
 from book.experiments.maps import Heat, begin, by_gradient, drawings
-from book.experiments.rows import Row, Rows, made_by, refusing, spearman, table
+from book.experiments.rows import Row, Rows, made_by, spearman, table
+from lib.data.arguments import one_line
 from lib.data.labels import REVERSED, mirror_label
 from lib.data.video import Clip
 from lib.evaluation import add_to_record, controls
@@ -188,7 +189,7 @@ def main() -> None:
     )
     parser.add_argument("--checked", type=int, default=40, help="clips to draw (%(default)s)")
     args, network, about, rows = begin(parser, PARTS)
-    with refusing(parser, CannotStart):
+    with one_line(parser, CannotStart):
         found = figures(network, rows, args)
     about = made_by("sanity") | dict(measured_on=about | dict(checked=args.checked))
     add_to_record(args.record, dict(sanity=about | found))

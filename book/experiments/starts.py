@@ -14,7 +14,8 @@ import torch
 from torch.utils.data import Subset
 from tqdm import tqdm
 
-from book.experiments.rows import DEVICE, add_run, begun, budget_arguments, refusing
+from book.experiments.rows import DEVICE, add_run, begun, budget_arguments
+from lib.data.arguments import one_line
 from lib.miniature import CLASSES, Fresh
 from lib.model import networks
 from lib.model.networks import PROFILES, Profile
@@ -90,7 +91,7 @@ def main() -> None:
     add("--seeds", type=int, default=3)
     add("--workers", type=int, default=os.cpu_count())
     args = parser.parse_args()
-    with refusing(parser, OSError, ValueError):
+    with one_line(parser, OSError, ValueError):
         settings = Settings(epochs=args.epochs, workers=args.workers)
         record = begun(args, settings, "starts")
     done = {(row["start"], row["seed"]) for row in record["runs"]}

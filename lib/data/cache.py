@@ -35,10 +35,15 @@ def pack(item: Item, folder: Path, side: int) -> int:
 def build_cache(
     root: str | Path, folder: str | Path, side: int = 256, workers: int | None = 1
 ) -> int:
-    """The whole dataset with its annotations; how many bytes its videos take; it can go on.
+    """Write the dataset in `root` to `folder`, whole, with its annotations; returns how many bytes
+    its videos take there. A run that was stopped goes on: a video that was written is kept.
+
+    side: the shorter side of the frames in pixels; smaller frames stay as they are. workers: how
+    many processes read videos; None is one for each core.
 
     Raises VideoError for a video that cannot be read: `python -m lib.data.check ROOT` lists all
-    beforehand. ValueError for a folder with frames of other sizes or datasets, a root of a cache.
+    beforehand. ValueError for a side below 1, for a folder that has frames of another side or
+    dataset or is the root itself, and for a root that is a cache already.
     """
     root, folder = Path(root), Path(folder)
     if side < 1:

@@ -19,7 +19,8 @@ REVERSED: dict[str, str] = {a: b for pair in _FILE["opposites"] for a, b in (pai
 
 
 def mirror_label(label: str) -> str:
-    """What a clip of a class shows in a mirror: the same, with left and right exchanged."""
+    """What a clip of a class shows in a mirror: its label, a class's name or a template, with the
+    words left and right exchanged. A label without them stays as it is."""
     sides = {"left": "right", "right": "left"}
     return re.sub(r"\b(left|right)\b", lambda side: sides[side[0]], label)
 

@@ -4,15 +4,13 @@ import shlex
 import sys
 
 import numpy as np
-import torch
 
 from lib.data.arguments import one_line, whole
 from lib.data.video import VideoError
 from lib.data.views import Windows
 from lib.evaluation.accuracy import ORDERS, Results, evaluate
-from lib.evaluation.command import clips_for, make_parser
-from lib.evaluation.record import add_to_record, read_record
-from lib.model import networks
+from lib.evaluation.command import begin, make_parser
+from lib.evaluation.record import add_to_record
 
 FRAMES = [f"frame {t}" for t in range(16)]  # each alone
 
@@ -34,12 +32,8 @@ def main() -> None:
     for name in ("clips", "seed") if args.data else only_with_data:
         if getattr(args, name) != parser.get_default(name):
             parser.error(f"--{name} has no effect {'with' if args.data else 'without'} --data")
-    with one_line(parser, OSError, ValueError):
-        read_record(args.record)
-        network = networks.load(args.weights)
-        clips = clips_for(args, network, args.clips, args.seed)
+    network, clips = begin(parser, args, args.clips, args.seed)
     clips = Windows(clips, args.windows) if args.data else clips
-    network.to("cuda" if torch.cuda.is_available() else "cpu")
     orders = FRAMES if args.single else ORDERS
     with one_line(parser, OSError, VideoError):  # what else breaks now keeps its traceback
         results = evaluate(network, clips, orders, args.workers).over(args.windows)

@@ -3,13 +3,16 @@
 import argparse
 from pathlib import Path
 
+import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from lib.data.arguments import one_line
 from lib.data.labels import CLASS_SETS, class_set
 from lib.data.something import SPLITS, SomethingSomething
 from lib.evaluation.accuracy import refuse_other_classes
-from lib.model.networks import WEIGHTS
+from lib.evaluation.record import read_record
+from lib.model import WEIGHTS, load
 
 
 def make_parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -25,17 +28,23 @@ def make_parser(name: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def clips_for(args: argparse.Namespace, network: nn.Module, drawn: int, seed: int) -> Dataset:
-    """The clips that a command names, or without --data so many `drawn` ones; ValueError where
-    their classes are not the network's."""
-    size = network.preprocess.size
-    if args.data is None:
-        from lib.miniature import CLASSES, Fresh
+def begin(
+    parser: argparse.ArgumentParser, args: argparse.Namespace, drawn: int, seed: int
+) -> tuple[nn.Module, Dataset]:
+    """The network, on a GPU where there is one, and the clips: those of --data, or `drawn` new ones
+    from this seed. Before anything long is begun, a wrong record, weights, clips, or clips of other
+    classes than the network's end the command in a line."""
+    with one_line(parser, OSError, ValueError):
+        read_record(args.record)
+        network = load(args.weights)
+        size = network.preprocess.size
+        if args.data is None:
+            from lib.miniature import CLASSES, Fresh
 
-        clips, classes = Fresh(args.split, drawn, seed, size), CLASSES
-    else:
-        wanted = dict(classes=class_set(args.classes), size=size, resplit=args.resplit)
-        clips = SomethingSomething(args.data, args.split, **wanted)
-        classes = clips.classes
-    refuse_other_classes(network, classes)
-    return clips
+            clips, classes = Fresh(args.split, drawn, seed, size), CLASSES
+        else:
+            wanted = dict(classes=class_set(args.classes), size=size, resplit=args.resplit)
+            clips = SomethingSomething(args.data, args.split, **wanted)
+            classes = clips.classes
+        refuse_other_classes(network, classes)
+    return network.to("cuda" if torch.cuda.is_available() else "cpu"), clips

@@ -23,12 +23,12 @@ from tqdm import tqdm
 
 from lib.data.arguments import one_line, whole
 from lib.evaluation.accuracy import wilson
-from lib.evaluation.command import clips_for, make_parser
-from lib.evaluation.record import add_to_record, read_record
+from lib.evaluation.command import begin, make_parser
+from lib.evaluation.record import add_to_record
 from lib.explain.clip import network_inputs
 from lib.explain.explanation import ExplainError
 from lib.explain.maps import GRADIENT_METHODS, maps_of, watching
-from lib.model import networks
+from lib.model.networks import evaluation_mode
 
 PARTS = {"space": (1, 2, 2), "time": (2, 1, 1)}  # along time, height and width
 SEED = 11  # of the clips that are drawn
@@ -44,7 +44,7 @@ def well_known(network: nn.Module, clips: Dataset, size: int, seed: int = 0) -> 
     for index in np.random.default_rng(seed).permutation(len(clips)).tolist():
         frames, cls = clips[index]
         inputs = network_inputs(network, frames)
-        with networks.evaluation_mode(network), torch.inference_mode():
+        with evaluation_mode(network), torch.inference_mode():
             probabilities = network(inputs).float().softmax(1)[0]
         if probabilities.argmax() != cls or probabilities[cls] < CERTAIN:
             continue
@@ -130,11 +130,8 @@ def main() -> None:
     add("--layer", metavar="NAME", help="module to explain (default: the last)")
     add("--fit", action="store_true", help="shrink the parts: for a network of a single input size")
     args = parser.parse_args()
+    network, clips = begin(parser, args, 40 * args.groups, SEED)
     with one_line(parser, OSError, ValueError):
-        read_record(args.record)
-        network = networks.load(args.weights)
-        clips = clips_for(args, network, 40 * args.groups, SEED)
-        network.to("cuda" if torch.cuda.is_available() else "cpu")
         found = splice(network, clips, args.groups, args.methods, args.layer, args.fit)
     found |= dict(weights=args.weights.name, data=str(args.data or "drawn miniature clips"))
     found |= dict(layer=args.layer, command=shlex.join([*parser.prog.split(), *sys.argv[1:]]))

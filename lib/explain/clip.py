@@ -31,7 +31,6 @@ def explain(
     layer: str | None = None,
     method: str | None = None,
     *,
-    weights: str = "clip",
     reshape: Reshape | None = None,
     window: tuple[int, int, int] | None = None,
     stride: tuple[int, int, int] | None = None,
@@ -56,7 +55,6 @@ def explain(
         (Selvaraju et al. 2017), "gradcam++", "hirescam", "layercam"; see `lib.explain.maps`.
         "occlusion" (Zeiler and Fergus 2014): all classes, hundreds of forward passes, and no layer.
         None is the network's `default_method`, or else "cam".
-    weights: of "gradcam" and "gradcam++", summed up over the whole "clip" or for each "frame".
     reshape: makes (N, C, T, h, w) of what the layer gives, such as a transformer's tokens; None is
         the network's own `reshape`, where it has one.
     window, stride: (frames, pixels, pixels) of "occlusion"; None is a quarter of each side, moved
@@ -71,9 +69,8 @@ def explain(
     Raises ExplainError for what the network or layer does not allow, VideoError for the file.
     """
     method = method or getattr(network, "default_method", "cam")
-    for name, value, known in ("method", method, METHODS), ("weights", weights, ("clip", "frame")):
-        if value not in known:
-            raise ExplainError(f"{name}={value!r}: choose one of {', '.join(known)}")
+    if method not in METHODS:
+        raise ExplainError(f"method={method!r}: choose one of {', '.join(METHODS)}")
     if method == "occlusion" and layer is not None:
         raise ExplainError("occlusion covers the input: it takes no layer")
     layer = getattr(network, "default_layer", None) if layer is None else layer
@@ -97,7 +94,7 @@ def explain(
             names = names_of(network, class_names, seen.logits.shape[1])
             mapped = _mapped(names, classes)
             wanted = torch.tensor([mapped], device=inputs.device)
-            maps, logits = maps_of(seen, wanted, method, weights, progress or iter)
+            maps, logits = maps_of(seen, wanted, method, progress or iter)
         maps, logits, layer = maps[0], logits[0], seen.layer  # (M, t, h, w), (K,)
         bias = _bias(seen.head, maps, logits, mapped)
         grid, energies = tuple(maps.shape[1:]), tap_energies(network)

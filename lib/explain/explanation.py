@@ -4,7 +4,6 @@ import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +16,6 @@ from lib.explain.receptive_field import ReceptiveField
 from lib.files import write_text
 
 FPS = 4.0  # of a clip given as an array
-POLICY = "default-src 'none'; img-src data: blob:; base-uri 'none'; form-action 'none'"
-POLICY += "; script-src 'unsafe-inline'; style-src 'unsafe-inline'"  # those of the page itself
-PAGE = Path(__file__).parents[1] / "viewer" / "page.html"
-
-
-def page(title: str, body: str) -> str:
-    """A page of HTML that takes nothing from elsewhere."""
-    return PAGE.read_text(encoding="utf-8").format(policy=POLICY, title=escape(title), viewer=body)
-
-
 Class = int | str  # its index or its name
 
 
@@ -186,6 +175,8 @@ class Explanation:
             except ValueError as error:
                 raise ExplainError(f"{path}: {error}") from error
         elif suffix == ".html":
+            from lib.viewer.viewer import page  # with matplotlib, which is slow to load
+
             if versus is not None:
                 cls, versus = self.pair(cls, versus)
             selected = None if cls is None else class_index(self.classes, cls)

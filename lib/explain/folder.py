@@ -22,7 +22,7 @@ from tqdm import tqdm
 from lib.data.jpegs import is_frame
 from lib.data.streams import VIDEO_SUFFIXES
 from lib.data.video import VideoError
-from lib.explain.explanation import ExplainError, Explanation, page
+from lib.explain.explanation import ExplainError, Explanation
 from lib.files import unfinished, write_text
 
 CLIPS = (*VIDEO_SUFFIXES, ".zip")
@@ -158,7 +158,7 @@ def _table(ranking: list[tuple], faults: dict[str, str]) -> str:
 def _page(ranking: list[tuple], faults: dict[str, str]) -> str:
     """A page of tiles in order of doubt, each of which opens into the viewer."""
     from lib.viewer.gallery import TILE  # with matplotlib, which is slow to load
-    from lib.viewer.viewer import element, script
+    from lib.viewer.viewer import element, page, script
 
     tiles = []
     for _, name, saved, _ in tqdm(ranking[:MOST], "page", leave=False):

@@ -46,8 +46,7 @@ def watching(
 
     With `gradient`, the activations are a leaf that the logits depend on, cut off from what lies
     below, and float32 at least. Differentiate inside the `with` block: a network that recomputes
-    (torch.utils.checkpoint) runs again then, and needs its hooks and evaluation mode. Both end with
-    the block, whatever happens.
+    (torch.utils.checkpoint) runs again then, and needs the hooks and evaluation mode of the block.
     """
     modules, volume_of = dict(network.named_modules()), Reader(network, inputs, reshape)
     if layer is not None and layer not in {*modules} - {""}:
@@ -171,7 +170,7 @@ def layers_and_logits(
 
 
 def maps_of(
-    seen: Seen, classes: Tensor, method="cam", weights="clip", progress: OneByOne = iter
+    seen: Seen, classes: Tensor, method="cam", progress: OneByOne = iter
 ) -> tuple[Tensor, Tensor]:
     """Signed maps (N, M, T, h, w) of classes (N, M), and all logits (N, K), float32."""
     if method == "cam":
@@ -179,7 +178,7 @@ def maps_of(
     else:
         formula, activations = GRADIENT_METHODS[method], seen.activations.float()
         each = gradients(seen, classes, progress)
-        maps = torch.stack([formula(activations, g.float(), weights) for g in each], 1)
+        maps = torch.stack([formula(activations, g.float()) for g in each], 1)
         logits = seen.logits.detach().float()
     if not maps.isfinite().all():
         raise ExplainError(f"{method!r} at layer {seen.layer!r} gives numbers that are not finite")
@@ -206,8 +205,13 @@ def class_activation_maps(seen: Seen, classes: Tensor) -> tuple[Tensor, Tensor]:
             f"average pooling of layer {seen.layer!r} and the last linear layer do not give this "
             'network\'s logits, as method="cam" needs; use method="gradcam"'
         )
-    volume = activations[0, 0].numel()
-    return torch.einsum("nmc,ncthw->nmthw", weight[classes] / volume, activations), logits
+    return class_maps(activations, weight[classes]), logits
+
+
+def class_maps(activations: Tensor, weights: Tensor) -> Tensor:
+    """``sum_c W_kc A_c / (T h w)`` (N, M, T, h, w): activations A (N, C, T, h, w), and the head's
+    weights W of each class to map (N, M, C)."""
+    return torch.einsum("nmc,ncthw->nmthw", weights / activations[0, 0].numel(), activations)
 
 
 def gradients(seen: Seen, classes: Tensor, progress: OneByOne = iter) -> Iterator[Tensor]:
@@ -242,31 +246,30 @@ def gradients(seen: Seen, classes: Tensor, progress: OneByOne = iter) -> Iterato
 # --- the formulas: activations A and gradient g (N, C, T, h, w) to a map (N, T, h, w) -------------
 
 
-def grad_cam(activations: Tensor, gradient: Tensor, over: str = "clip") -> Tensor:
+def grad_cam(activations: Tensor, gradient: Tensor) -> Tensor:
     """``sum_c mean(g_c) A_c``: Selvaraju et al. 2017, equations 1 and 2 without the ReLU."""
-    return weighted_sum(activations, channel_weights(gradient, over))
+    return weighted_sum(activations, gradient.mean((2, 3, 4)))
 
 
-def grad_cam_plus_plus(activations: Tensor, gradient: Tensor, over: str = "clip") -> Tensor:
+def grad_cam_plus_plus(activations: Tensor, gradient: Tensor) -> Tensor:
     """Chattopadhyay et al. 2018 (arXiv 1710.11063), equation 19, over a volume.
 
     ``w_c = sum alpha_c relu(g_c)``, ``alpha_c = g^2 / (2 g^2 + sum(A_c) g^3)``. The sum in the
     denominator runs over A alone, as in the paper; some libraries sum ``A g^3`` instead. Its
     weights are never negative: what speaks against a class is not seen by it.
     """
-    cells = (2, 3, 4) if over == "clip" else (3, 4)
     square = gradient**2
-    denominator = 2 * square + activations.sum(cells, keepdim=True) * gradient**3
+    denominator = 2 * square + activations.sum((2, 3, 4), keepdim=True) * gradient**3
     alpha = torch.where(denominator != 0, square / denominator, 0)
-    return weighted_sum(activations, (alpha * gradient.relu()).sum(cells))
+    return weighted_sum(activations, (alpha * gradient.relu()).sum((2, 3, 4)))
 
 
-def hires_cam(activations: Tensor, gradient: Tensor, over: str = "clip") -> Tensor:
+def hires_cam(activations: Tensor, gradient: Tensor) -> Tensor:
     """``sum_c g_c A_c``, cell by cell: Draelos and Carin 2020 (arXiv 2011.08891)."""
     return (gradient * activations).sum(1)
 
 
-def layer_cam(activations: Tensor, gradient: Tensor, over: str = "clip") -> Tensor:
+def layer_cam(activations: Tensor, gradient: Tensor) -> Tensor:
     """``sum_c relu(g_c) A_c``, cell by cell: Jiang et al. 2021, IEEE TIP 30."""
     return (gradient.relu() * activations).sum(1)
 
@@ -279,18 +282,9 @@ GRADIENT_METHODS = {
 }
 
 
-def channel_weights(gradient: Tensor, over: str = "clip") -> Tensor:
-    """Grad-CAM's channel weights: the gradient (N, C, T, h, w) of a logit, averaged over time and
-    space for the "clip" (N, C), or over space alone for each "frame" (N, C, T)."""
-    return gradient.mean((2, 3, 4) if over == "clip" else (3, 4))
-
-
 def weighted_sum(activations: Tensor, weights: Tensor) -> Tensor:
-    """``sum_c w_c A_c`` (N, T, h, w): activations (N, C, T, h, w), weights (N, C) or (N, C, T)."""
-    if weights.ndim == 2:
-        weights = weights.unsqueeze(2)
-    weights = weights.expand(-1, -1, activations.shape[2])  # (N, C, T)
-    return torch.einsum("nct,ncthw->nthw", weights, activations)
+    """``sum_c w_c A_c`` (N, T, h, w): activations A (N, C, T, h, w), weights (N, C)."""
+    return torch.einsum("nc,ncthw->nthw", weights, activations)
 
 
 def _after(module: nn.Module, look: Callable):

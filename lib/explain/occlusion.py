@@ -3,14 +3,14 @@
 Slower than any gradient, and free of its assumptions: the measure for the other maps.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from itertools import product
 
 import torch
 from torch import Tensor, nn
 
 from lib.explain.explanation import ExplainError
-from lib.explain.maps import check_logits
+from lib.explain.maps import OneByOne, check_logits
 from lib.explain.receptive_field import ReceptiveField
 from lib.model.networks import evaluation_mode
 
@@ -20,7 +20,7 @@ def occlusion(
     inputs: Tensor,
     window: tuple[int, int, int],
     stride: tuple[int, int, int],
-    progress: Callable[[Sequence], Iterable] | None = None,
+    progress: OneByOne = iter,
 ) -> tuple[Tensor, Tensor]:
     """What every logit loses with each part of one clip, (K, t, h, w), and its logits (K,).
 
@@ -38,7 +38,7 @@ def occlusion(
     with evaluation_mode(network), torch.inference_mode():
         logits = network(inputs)  # (1, K)
         check_logits(network, inputs, logits)
-        for first in (progress or iter)(range(0, len(corners), batch)):
+        for first in progress(range(0, len(corners), batch)):
             some = corners[first : first + batch]
             covered = inputs.repeat(len(some), 1, 1, 1, 1)
             for clip, corner in zip(covered, some):

@@ -6,7 +6,6 @@ head. So one forward pass gives logits and maps, in a browser as here.
 
 import hashlib
 import json
-import re
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -15,15 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import lib.explain.maps
 import lib.model
 from lib.data.video import Clip
 from lib.explain import explain
 from lib.explain.clip import sampling
-from lib.explain.maps import watching
+from lib.explain.maps import class_maps, watching
 from lib.files import write_text, write_whole
 from lib.model import WEIGHTS, load
 from lib.model.networks import evaluation_mode
-from lib.viewer import element
+from lib.viewer import data
 
 OPSET = 18
 GRAPH, RECORD = "network.onnx", "network.json"
@@ -48,9 +48,7 @@ class InPage(nn.Module):
         self.seen.clear()
         x = ((frames.float() / 255 - self.mean) / self.std).permute(3, 0, 1, 2)[None]
         logits = self.network(x)[0]
-        activations = self.seen[-1][0]  # (C, T, h, w)
-        maps = torch.einsum("kc,cthw->kthw", self.head.weight, activations)
-        return logits, maps / activations[0].numel()
+        return logits, class_maps(self.seen[-1], self.head.weight[None])[0]
 
 
 def export(folder: Path | str, weights: Path | str = WEIGHTS) -> dict:
@@ -60,7 +58,8 @@ def export(folder: Path | str, weights: Path | str = WEIGHTS) -> dict:
     The record has what a page needs to show what the graph gives, and how far it was from PyTorch.
     """
     folder, code = Path(folder), sorted(Path(lib.model.__file__).parent.glob("*.py"))
-    sources = b"".join(path.read_bytes() for path in [Path(weights), Path(__file__), *code])
+    code += [Path(__file__), Path(lib.explain.maps.__file__)]
+    sources = b"".join(path.read_bytes() for path in [Path(weights), *code])
     made_of = hashlib.sha256(sources).hexdigest()
     with suppress(FileNotFoundError, ValueError, TypeError):  # no whole record
         record = dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
@@ -73,7 +72,7 @@ def export(folder: Path | str, weights: Path | str = WEIGHTS) -> dict:
     black = np.zeros((frames, size, size, 3), np.uint8)
     shown = explain(network, black)
     write_graph(network, shown.layer, black, folder / GRAPH)
-    text = re.search(r'<script type="application/json">(.*?)</script>', element(shown))[1]
+    viewer = json.loads(data(shown))
     record = {
         "made_of": made_of,
         "opset": OPSET,
@@ -82,7 +81,7 @@ def export(folder: Path | str, weights: Path | str = WEIGHTS) -> dict:
         **compare(folder / GRAPH, network, drawn(CLIPS, network)),
         **dict(frames=frames, fps=fps, size=size),
         "shape": shown.maps.shape[1:],
-        "viewer": {name: json.loads(text)[name] for name in SHARED},
+        "viewer": {name: viewer[name] for name in SHARED},
     }
     write_text(folder / RECORD, json.dumps(record) + "\n")
     return record

@@ -6,7 +6,7 @@ from html import escape
 from lib.data.video import Clip
 from lib.viewer import script
 from lib.viewer.gallery import Gallery
-from lib.viewer.viewer import sheet
+from lib.viewer.viewer import contact_sheet
 
 FOLDER = "../_static/live/"  # of the site, as seen from its pages
 ELSEWHERE = "The network runs on the page of the built book, in a browser with scripts."
@@ -17,7 +17,8 @@ def live(clips: Mapping[str, Clip], inside: str = "", folder: str = FOLDER) -> G
     as a `<cam-stage>`. Each clip has as many square frames as the network wants."""
     parts = [f'<cam-live src="{escape(folder)}"><noscript>{ELSEWHERE}</noscript>']
     for name, clip in clips.items():
-        parts.append(sheet(clip.frames).replace("<img", f'<img data-clip="{escape(name)}"', 1))
+        picture = contact_sheet(clip.frames)[1]
+        parts.append(picture.replace("<img", f'<img data-clip="{escape(name)}"', 1))
     names = ["live.js", "stage.js"] if "cam-stage" in inside else ["live.js"]
     own = "".join(f'<script defer src="{escape(folder)}{name}"></script>' for name in names)
     return Gallery(len(clips), f"{''.join(parts)}{inside}</cam-live>{script()}{own}")

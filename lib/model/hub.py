@@ -37,7 +37,6 @@ TORCHVISION = {  # frames of a clip and how many a second, as trained; layer; me
 NEEDED = "give a folder of save_pretrained, with the processor's configuration beside the network"
 ELSEWHERE = "fetch it where there is internet, and give its folder (--network FOLDER)"
 TRANSFORMERS = ("videomae", "timesformer", "vivit", "vjepa2")
-MVIT_GRID = (8, 7, 7)  # of the tokens in its last blocks
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def _torchvision(name: str, pretrained: bool) -> nn.Module:
     network.classes = list(weights.meta["categories"])
     network.preprocess = Preprocess(trained.crop_size[0], tuple(trained.mean), tuple(trained.std))
     network.frames, network.fps, network.default_layer, network.default_method = TORCHVISION[name]
-    reshapes = {"mvit": Tokens(MVIT_GRID, skip=1), "swin": channels_first}
+    reshapes = {"mvit": Tokens((8, 7, 7), skip=1), "swin": channels_first}  # of the last blocks
     network.reshape = reshapes.get(name[:4])
     return network.eval()
 

@@ -196,12 +196,6 @@ def lower_and_upper(network: nn.Module) -> tuple[nn.Sequential, nn.Sequential]:
     return tuple(nn.Sequential(*part).train(network.training) for part in (lower, upper))
 
 
-def blocks(network: nn.Module) -> list[nn.Module]:
-    """The residual blocks, or what a backbone has instead."""
-    kinds = ("Bottleneck", "BasicBlock", "InvertedResidual", "DepthwiseSeparableConv")
-    return [module for module in network.modules() if type(module).__name__ in kinds]
-
-
 def save(network: nn.Module, path: Path | str) -> None:
     """Write a network of `build`, with what `load` needs to know. Tensors become float16, but those
     stay as they are that would change by over a thousandth of their largest number (such as one

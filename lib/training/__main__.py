@@ -117,7 +117,8 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
 
 
 def clips_for(args: argparse.Namespace, size: int, settings: Settings) -> tuple:
-    """Clips for training and validation, of a dataset or drawn; classes; version drawn."""
+    """The clips for training and for validation, the names of their classes, and by which version
+    they are drawn, None for those of --data. ValueError for a video that is in both."""
     if args.data is None:
         from lib.miniature.clip import CLASSES, Fresh
         from lib.miniature.dataset import VERSION

@@ -27,6 +27,7 @@ from lib.training.batches import Features, examples, parts, remember, seeded
 from lib.training.journal import CannotStart, Diverged, Journal, alone, facts
 from lib.training.settings import Settings
 
+BLOCKS = "Bottleneck", "BasicBlock", "InvertedResidual", "DepthwiseSeparableConv"  # residual ones
 SMALLER = "the last checkpoint is from before; start anew with a smaller lr"
 
 
@@ -145,7 +146,7 @@ def prepare(network: nn.Module, settings: Settings) -> nn.Module:
     if settings.channels_last:
         hardware.channels_last(network)
     if settings.recompute:
-        for block in networks.blocks(network):
+        for block in (m for m in network.modules() if type(m).__name__ in BLOCKS):
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     if settings.compile:
         network.compile()

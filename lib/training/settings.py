@@ -48,7 +48,9 @@ class Settings:
         return {name: value for name, value in asdict(self).items() if name not in free}
 
 
+# The schedule and the optimizer of the profile `paper`; its other settings are below.
 PAPER = dict(epochs=30, batch=64, lr=0.02, warmup=0.1, optimizer="sgd", weight_decay=1e-4)
+#: The settings of each profile of `lib.model.PROFILES`, but for those that a command is given.
 RECIPES = {
     "default": Settings(epochs=24, passes=6, lr=2e-3, weight_decay=0.05),
     "lite0": Settings(epochs=12),

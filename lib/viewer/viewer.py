@@ -5,9 +5,11 @@ maps of every class as 16-bit integers, the truth as bits, the script itself. No
 page. Where scripts do not run, the contact sheet and its caption stay. A new frame, class or mode
 is told by an event that bubbles, `cam-viewer:change`; viewer.js says what is in it.
 
-An explanation is any object with the fields and `probabilities` of `lib.explain.Explanation`, and
-of its footprint `shape`, `half`, `core` and `field`; classes may repeat, maps have t steps for T
-frames, and geometry_note may be missing.
+An explanation is any object with the fields of `lib.explain.Explanation`, and its `probabilities`
+(K,). It may be looser than that: frames (T, H, W, 3) need not be square, classes may repeat, maps
+(M, t, h, w) may have fewer steps than there are frames, and geometry_note may be missing. Of the
+footprint, None where it is not known, are read `shape`, the clip's (T, H, W), and `half`, `core`
+and `field`: how far a cell sees before and after its centre, (3, 2) in frames and pixels.
 """
 
 import base64
@@ -25,6 +27,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from PIL import Image
 
 SCRIPT, STYLE = (Path(__file__).with_suffix(suffix) for suffix in (".js", ".css"))
+SIZE, QUALITY = 288, 82  # of frames, in pixels; of their WebP: as JPEG's 85, in half the bytes
+PAGE = Path(__file__).with_name("page.html")
 MODES = ("original", "overlay", "heatmap", "beside")
 PRINTED = ("probabilities", "logits", "bias", "times", "cells", "method", "layer")  # as they are
 COLOURS = matplotlib.colormaps["inferno"]
@@ -36,6 +40,11 @@ MASK_SIZE = 64  # the truth outline is kept at most this wide and high
 def html(explanation, **shown) -> str:
     """The viewer of one explanation, as HTML that stands alone; `shown` as for `element`."""
     return element(explanation, **shown) + script()
+
+
+def page(title: str, body: str) -> str:
+    """A page of HTML that takes nothing from elsewhere; `title` is text, `body` is HTML."""
+    return PAGE.read_text(encoding="utf-8").format(title=escape(title), body=body)
 
 
 def script(source: Path = SCRIPT) -> str:
@@ -51,8 +60,8 @@ def element(
     versus: int | str | None = None,
     frame: int | None = None,
     mode: str = "overlay",
-    size: int = 288,
-    quality: int = 82,
+    size: int = SIZE,
+    quality: int = QUALITY,
     tile: bool = False,
     name: str = "",
 ) -> str:
@@ -64,7 +73,7 @@ def element(
     mode: "original", "overlay" (evidence is colour, opacity and lines), "heatmap" (colour alone) or
         "beside", original and overlay side by side as in the article.
     size: longest side in pixels at which frames are kept; smaller frames stay as they are.
-    quality: of their WebP; at 82 it is as good as JPEG at 85 in half the bytes.
+    quality: of their WebP, 0 to 100.
     tile: shown small and moving until it is opened, with the truth's outline if there is a truth.
     name: of the clip, which stands first in the caption.
 
@@ -75,31 +84,16 @@ def element(
         raise ValueError(f"mode is {mode!r}: choose one of {', '.join(MODES)}")
     frames, class_index = len(explanation.frames), _class_index(explanation, selected)
     other = None if versus is None else _class_index(explanation, versus, "versus")
-    sums = explanation.maps.sum(axis=(2, 3), dtype=np.float64)  # (M, t)
     if frame is None:
+        sums = explanation.maps.sum(axis=(2, 3), dtype=np.float64)  # (M, t)
         ledger = dict(zip(explanation.mapped, sums)) | {None: 0}
         peak = int((ledger[class_index] - ledger[other]).argmax())
         frame = int((peak + 0.5) * frames / sums.shape[1])
     if not 0 <= frame < frames:
         raise ValueError(f"frame is {frame}: the clip has frames 0 to {frames - 1}")
 
-    layout, picture = _contact_sheet(explanation.frames, size, quality)
-    data = {name: getattr(explanation, name) for name in PRINTED} | {
-        "classes": distinct(explanation.classes),
-        "label": None if explanation.label is None else int(explanation.label),
-        "name": name,
-        "note": getattr(explanation, "geometry_note", ""),
-        "sheet": layout,
-        "mapped": [int(k) for k in explanation.mapped],
-        "maps": _maps(explanation.maps),
-        "footprint": explanation.footprint and _footprint(explanation.footprint),
-        "ledger": sums,
-        "mask": None if explanation.mask is None else _mask(explanation.mask),
-        "colours": b"".join(
-            c(np.arange(256), bytes=True)[:, :3].tobytes() for c in (COLOURS, BOTH)
-        ),
-    }
-    payload = json.dumps(data, separators=(",", ":"), allow_nan=False, default=_plain)
+    layout, picture = contact_sheet(explanation.frames, size, quality)
+    payload = data(explanation, name=name, sheet=layout)
     payload = payload.replace("<", "\\u003c")  # so no class name can close the script element
     told = f"{name} · " * bool(name) + caption(explanation)
     state = f'class-index="{class_index}" frame="{frame}" mode="{mode}"'
@@ -109,6 +103,27 @@ def element(
         f"<cam-viewer {state}>{picture}<p>{escape(told)}</p>"
         f'<script type="application/json">{payload}</script></cam-viewer>'
     )
+
+
+def data(explanation, **more) -> str:
+    """What viewer.js reads of an explanation, as JSON; all but its frames, which are a picture."""
+    read = (
+        {name: getattr(explanation, name) for name in PRINTED}
+        | {
+            "classes": distinct(explanation.classes),
+            "label": None if explanation.label is None else int(explanation.label),
+            "note": getattr(explanation, "geometry_note", ""),
+            "mapped": [int(k) for k in explanation.mapped],
+            "maps": _maps(explanation.maps),
+            "footprint": explanation.footprint and _footprint(explanation.footprint),
+            "ledger": explanation.maps.sum(axis=(2, 3), dtype=np.float64),  # (M, t)
+            "mask": None if explanation.mask is None else _mask(explanation.mask),
+            "colours": b"".join(
+                c(np.arange(256), bytes=True)[:, :3].tobytes() for c in (COLOURS, BOTH)
+            ),
+        }
+    )
+    return json.dumps(read | more, separators=(",", ":"), allow_nan=False, default=_plain)
 
 
 def caption(explanation) -> str:
@@ -154,6 +169,8 @@ def _check(explanation) -> None:
 
 
 def _class_index(explanation, chosen: int | str | None, argument: str = "selected") -> int:
+    """Index of a class, by index or name as `distinct` has it; None is the most probable one that
+    has a map. ValueError, which names the `argument`, for a class without a map."""
     if chosen is None:
         return int(max(explanation.mapped, key=lambda k: explanation.probabilities[k]))
     names = distinct(explanation.classes)
@@ -164,13 +181,9 @@ def _class_index(explanation, chosen: int | str | None, argument: str = "selecte
     return int(index)
 
 
-def sheet(frames: np.ndarray, size: int = 288) -> str:
-    """All frames (T, H, W, 3) of a clip in one picture, as an HTML tag."""
-    return _contact_sheet(frames, size)[1]
-
-
-def _contact_sheet(frames: np.ndarray, size: int, quality: int = 82) -> tuple[dict, str]:
-    """The frames (T, H, W, 3), at most `size` wide and high, in a picture: its layout, its tag."""
+def contact_sheet(frames: np.ndarray, size: int = SIZE, quality: int = QUALITY) -> tuple[dict, str]:
+    """All frames (T, H, W, 3) uint8 of a clip, each at most `size` pixels wide and high, in one
+    picture: how it is laid out, and the picture as an HTML tag."""
     shrink = min(1.0, size / max(frames.shape[1:3]))
     height, width = (max(1, round(side * shrink)) for side in frames.shape[1:3])
     columns = math.ceil(math.sqrt(len(frames)))
