@@ -79,9 +79,9 @@
       return "From a file, browsers run no network. Serve the book's folder " +
         "(python -m http.server --directory _build/html) and open the page there.";
     }
-    const needed = ["WebAssembly", "Worker", "OffscreenCanvas", "DecompressionStream"];
-    const absent = needed.filter(name => !(name in window));
-    return absent.length ? `This browser is too old to run it: it has no ${absent[0]}.` : "";
+    const absent = ["WebAssembly", "Worker", "OffscreenCanvas", "DecompressionStream"]
+      .find(name => !(name in window));
+    return absent ? `This browser is too old to run it: it has no ${absent}.` : "";
   };
 
   class CamLive extends HTMLElement {
@@ -132,11 +132,10 @@
         ariaLabel: "Change one thing" }, "The same clip, but", ...Object.entries(CHANGES).map(
         ([change, name]) => button(name, () => this.#try(() => this.#change(change)))));
       part.viewer = element("div");
-      part.formula = element("table", { className: "made", hidden: true });
+      part.formula = element("table", { className: "made" });
       const stages = [...this.querySelectorAll("cam-stage")];
-      this.prepend(
-        part.row = element("div", { className: "line" }, part.load, part.progress, part.bytes,
-          part.cancel));
+      this.prepend(part.row = element("div", { className: "line" }, part.load, part.progress,
+        part.bytes, part.cancel));
       this.append(...stages, part.sources, part.video, part.status, part.answers, part.changes,
         part.viewer, part.formula);
       const cannot = missing();
@@ -250,17 +249,12 @@
       const { answers: place, status, changes } = this.#parts;
       this.#answers = answers;
       place.replaceChildren(...answers.map(answer => {
-        const bars = answer.top.slice(0, SHOWN).map(({ name, p }) => {
-          const bar = element("i");
-          bar.style.width = `${100 * p}%`;
-          return element("span", { className: "bar" }, bar, element("span", { textContent: name }),
-            element("span", { textContent: percent(p) }));
-        });
-        const card = element("button", { type: "button" },
-          element("b", { textContent: answer.title }), ...bars);
-        card.addEventListener("click", () => this.#choose(answer));
-        answer.card = card;
-        return card;
+        const bars = answer.top.slice(0, SHOWN).map(({ name, p }) =>
+          element("span", { className: "bar" }, element("i", { style: `width: ${100 * p}%` }),
+            element("span", { textContent: name }), element("span", { textContent: percent(p) })));
+        answer.card = button("", () => this.#choose(answer));
+        answer.card.append(element("b", { textContent: answer.title }), ...bars);
+        return answer.card;
       }));
       changes.hidden = false;
       this.#choose(chosen);
@@ -303,20 +297,18 @@
         const a = activations[channel * places + place];
         return { channel, w: w - less, a, term: (w - less) * a / places };
       }).sort((one, other) => Math.abs(other.term) - Math.abs(one.term));
-      const sum = (name, some) => [name, "", "", signed(some.reduce((all, { term }) => all + term, 0))];
-      const strongest = terms.slice(0, SHOWN);
       const { formula } = this.#parts;
-      formula.innerHTML = `<caption></caption><tr><th scope="col">${["channel", "weight w",
-        "activation A", `w · A ÷ ${places}`].join('<th scope="col">')}` + [
-        ...strongest.map(({ channel, w, a, term }) =>
+      const sum = count => signed(terms.slice(0, count).reduce((all, { term }) => all + term, 0));
+      formula.innerHTML = "<caption></caption><tr>" + ["channel", "weight w", "activation A",
+        `w · A ÷ ${places}`].map(name => `<th scope="col">${name}`).join("") + [
+        ...terms.slice(0, SHOWN).map(({ channel, w, a, term }) =>
           [channel + 1, signed(w), a.toFixed(4), signed(term)]),
-        sum("these five", strongest), sum(`all ${channels}`, terms),
+        ["these five", "", "", sum(SHOWN)], [`all ${channels}`, "", "", sum(channels)],
       ].map(line => `<tr><th scope="row">${line.join("<td>")}`).join("");
       formula.caption.textContent = `What cell (${row + 1}, ${column + 1}) is made of in frame ` +
         `${frame + 1} of ${title}: evidence for ${classes[classIndex]}` +
         (versusIndex === null ? "" : ` less that for ${classes[versusIndex]}`) +
         ". Point at another cell, or choose it on the clip with Shift and the arrow keys.";
-      formula.hidden = false;
     }
 
     /** A canvas as large as a frame, and what makes clips of what is drawn on it. */

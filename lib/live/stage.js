@@ -19,8 +19,7 @@
     cam-stage label { max-width: 100%; }
     cam-stage :is(select, [list]) { font: inherit; color: inherit; background: var(--well);
       padding: .25rem; border: 1px solid var(--line); border-radius: 6px; max-width: 100%; }
-    cam-stage [list]::placeholder { color: inherit; opacity: .7; }
-    cam-stage .hint { color: light-dark(#5a5d66, #a5a9b4); }`;
+    cam-stage .hint, cam-stage ::placeholder { opacity: 1; color: light-dark(#5a5d66, #a5a9b4); }`;
 
   const FRAME = 128; // world units from top to bottom
   const WORLD = 352; // side of a background
@@ -153,11 +152,11 @@
     async #build() {
       const folder = new URL(this.#live.getAttribute("src"), location.href);
       const props = await (await fetch(new URL("stage.json", folder))).json();
-      const all = list => Promise.all(list.map(async ({ image, shadow, ...others }) => ({
-        ...others, image: await picture(image), shadow: shadow && await picture(shadow),
-      })));
-      this.#props = { ...props, things: await all(props.things), hands: await all(props.hands),
-        places: await all(props.places) };
+      await Promise.all(Object.values(props).flat().map(async prop => {
+        prop.image = await picture(prop.image);
+        if (prop.shadow) prop.shadow = await picture(prop.shadow);
+      }));
+      this.#props = props;
       const choice = (label, names, act) => {
         const select = element("select", {}, ...names.map((name, value) =>
           element("option", { value, textContent: name })));
@@ -170,31 +169,32 @@
       const looks = [["Hand", "hand", "hands"], ["Place", "place", "places"]].map(
         ([label, kind, many]) =>
           choice(label, this.#props[many].map(({ name }) => name), choose(kind))[0]);
-      const [moves, camera] = [element("label"), element("input", { type: "checkbox" })];
-      moves.append(camera, " move the camera instead");
+      const camera = element("input", { type: "checkbox" });
       Object.assign(part, { task, camera,
-        canvas: element("canvas", { width: 2 * this.#side, height: 2 * this.#side, tabIndex: 0 }),
-        hint: element("p", { className: "hint" }),
+        canvas: element("canvas", { width: 2 * this.#side, height: 2 * this.#side, tabIndex: 0,
+          role: "img" }),
+        hint: element("p", { className: "hint", textContent: "Drag with mouse or finger; wheel or " +
+          "two fingers: closer, further; two fingers turn it, too. Keys: arrows, + and −, [ and ] " +
+          "to turn." }),
         told: element("p", { className: "told", role: "status" }),
         score: element("span"),
         record: button("Record", () => this.#try(() => this.record())),
         show: button("Show me", () => this.#try(() => this.perform(this.#task))),
         again: button("Start again", () => this.#set()),
-        link: button("Copy link", () => this.#copyLink()),
-        save: button("Save clip", () => this.#try(() => this.#save())),
+        link: button("Copy link", () => this.#copyLink(), { hidden: true }),
+        save: button("Save clip", () => this.#try(() => this.#save()), { hidden: true }),
         redo: element("div", { className: "line redo", hidden: true, role: "group",
           ariaLabel: "The same movement, drawn otherwise" }, "The same movement, but",
         button("without the hand", () => this.#try(() => this.#redo("without the hand", { hand: null }))),
         button("another thing", () => this.#try(() => this.#redo("another thing", this.#next("thing")))),
         button("another place", () => this.#try(() => this.#redo("another place", this.#next("place"))))),
       });
-      part.canvas.setAttribute("role", "img");
       part.canvas.setAttribute("data-lm-suppress-shortcuts", "true");
-      part.link.hidden = part.save.hidden = true;
       const row = (...inside) => element("div", { className: "line" }, ...inside);
       this.append(part.told, element("div", { className: "both" }, element("div", {}, part.canvas),
         element("div", {}, row(tasks), row(part.record, part.show, part.again, part.score), part.hint,
-          row(moves), row(this.#search(choose), ...looks), part.redo, row(part.link, part.save))));
+          row(element("label", {}, camera, " move the camera instead")),
+          row(this.#search(choose), ...looks), part.redo, row(part.link, part.save))));
       this.#listen(part.canvas);
       this.#set();
       this.#follow();
@@ -220,13 +220,11 @@
 
     /** Sets the stage for the chosen task. */
     #set() {
-      const { told, hint, camera, canvas } = this.#parts;
+      const { told, camera, canvas } = this.#parts;
       this.#state = { ...REST, ...this.#task.from };
       camera.checked = Boolean(this.#task.camera);
       told.textContent = `${this.#task.name}. Press Record: after three, two, one you have four ` +
         "seconds. Or press Show me.";
-      hint.textContent = "Drag with mouse or finger; wheel or two fingers: closer, further; two " +
-        "fingers turn it, too. Keys: arrows, + and −, [ and ] to turn.";
       canvas.setAttribute("aria-label", `The stage. ${this.#task.name}. Arrow keys move, plus and ` +
         "minus bring closer and take away, brackets turn.");
       this.#draw();
@@ -347,9 +345,9 @@
 
     // --- drawing ---
 
-    #draw() {
+    #draw(state = this.#eased(this.#state)) {
       const { canvas } = this.#parts;
-      this.#paint(canvas.getContext("2d"), canvas.width, this.#eased(this.#state), [0, 0, 0, 0]);
+      this.#paint(canvas.getContext("2d"), canvas.width, state, [0, 0, 0, 0]);
     }
 
     /** A hand that comes and goes gently. */
@@ -415,11 +413,10 @@
     async perform(gesture, seed) {
       const { frames, fps } = this.#live.record;
       const path = acted(gesture, frames, fps);
-      const { canvas, told } = this.#parts;
-      told.textContent = `${gesture.name}, as the stage would do it.`;
+      this.#parts.told.textContent = `${gesture.name}, as the stage would do it.`;
       if (seed === undefined && !matchMedia("(prefers-reduced-motion: reduce)").matches) {
         for (const state of path) {
-          this.#paint(canvas.getContext("2d"), canvas.width, state, [0, 0, 0, 0]);
+          this.#draw(state);
           await pause(1 / fps);
         }
       }
@@ -486,10 +483,10 @@
       const { frames, fps, size } = this.#live.record;
       const canvas = element("canvas", { width: size, height: size });
       const context = canvas.getContext("2d");
-      const each = 4 * size * size;
+      const each = 4 * size * size; // numbers in a frame
       told.textContent = `Saving “${name}”: it is played once, ${frames / fps} seconds.`;
-      await viewer().film(canvas, frames, frame => context.putImageData(
-        new ImageData(pixels.subarray(frame * each, (frame + 1) * each), size), 0, 0), 1000 / fps, name);
+      await viewer().film(canvas, frames, at => context.putImageData(new ImageData(
+        pixels.subarray(at * each, (at + 1) * each), size), 0, 0), 1000 / fps, name);
       told.textContent = `Saved: “${name}”.`;
     }
 

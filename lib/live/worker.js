@@ -76,13 +76,7 @@ const changed = (pixels, change) => {
   return out;
 };
 
-const base64 = bytes => {
-  let text = "";
-  for (let place = 0; place < bytes.length; place += 8192) {
-    text += String.fromCharCode(...bytes.subarray(place, place + 8192));
-  }
-  return btoa(text);
-};
+const base64 = bytes => new FileReaderSync().readAsDataURL(new Blob([bytes])).split(",")[1];
 
 /** All frames in one picture, as viewer.py lays them out. */
 const contactSheet = async pixels => {
@@ -130,12 +124,12 @@ const explain = async ({ id, name, pixels, change }) => {
   const json = JSON.stringify({
     ...viewer, logits, probabilities, ledger, label: null, mask: null, name, sheet: layout,
     times: Array.from({ length: frames }, (_, frame) => frame / fps),
-    maps: { shape: [logits.length, ...shape], scales, values: base64(new Uint8Array(values.buffer)) },
+    maps: { shape: [logits.length, ...shape], scales, values: base64(values) },
   });
   const frame = ledger[top[0]].indexOf(Math.max(...ledger[top[0]]));
   const said = top.map(index => ({ index, name: viewer.classes[index], p: probabilities[index] }));
-  const [activations, weight] = [out.activations.data, out.weight.data];
-  postMessage({ id, top: said, json, sheet, frame, seconds, activations, weight });
+  const made = { activations: out.activations.data, weight: out.weight.data };
+  postMessage({ id, top: said, json, sheet, frame, seconds, ...made });
 };
 
 onmessage = async ({ data }) => {

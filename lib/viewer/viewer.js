@@ -206,12 +206,11 @@
 
   const pause = milliseconds => new Promise(done => setTimeout(done, milliseconds));
 
-  /** Tearing-something-frame-7 */
-  const fileName = name => name.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 100);
-
-  const download = (blob, name) => {
+  /** Saves a file with a name like Tearing-something-frame-7.png. */
+  const download = (blob, name, end) => {
     const href = URL.createObjectURL(blob);
-    element("a", { href, download: name }).click();
+    const stem = name.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 100);
+    element("a", { href, download: stem + end }).click();
     setTimeout(() => URL.revokeObjectURL(href), 60_000);
   };
 
@@ -485,7 +484,6 @@
       field.addEventListener("focus", () => { field.value = ""; });
       field.addEventListener("blur", () => { field.value = field.placeholder; });
       field.addEventListener("input", () => {
-        field.setCustomValidity("");
         const entry = entries.find(({ text }) => text === field.value);
         if (entry) take(entry);
       });
@@ -519,17 +517,12 @@
       close.addEventListener("click", () => this.#close());
       stage.addEventListener("click", () => this.#openTile());
       // A pointer that hovers shows the cell below it; a finger taps, and taps again to be rid of it.
-      stage.addEventListener("pointermove", event => {
-        if (event.pointerType !== "touch") this.cell = this.#cellAt(event);
+      const point = (name, touch, chosen) => stage.addEventListener(name, event => {
+        if (touch === (event.pointerType === "touch")) this.cell = chosen(this.#cellAt(event));
       });
-      stage.addEventListener("pointerup", event => {
-        if (event.pointerType !== "touch") return;
-        const cell = this.#cellAt(event);
-        this.cell = `${cell}` === this.getAttribute("cell") ? null : cell;
-      });
-      stage.addEventListener("pointerleave", event => {
-        if (event.pointerType !== "touch") this.cell = null;
-      });
+      point("pointermove", false, cell => cell);
+      point("pointerup", true, cell => `${cell}` === this.getAttribute("cell") ? null : cell);
+      point("pointerleave", false, () => null);
       stage.addEventListener("blur", () => { this.cell = null; });
       const scrub = event => {
         const { left, width } = ledger.getBoundingClientRect();
@@ -613,11 +606,11 @@
       link.textContent = "Copy link";
     }
 
-    get #fileName() { return fileName(`${this.#subject}-${this.mode}`); }
+    get #fileName() { return `${this.#subject}-${this.mode}`; }
 
     #saveFrame() {
-      const name = `${this.#fileName}-frame-${this.frame + 1}.png`;
-      this.#canvas.toBlob(blob => download(blob, name));
+      const [name, end] = [this.#fileName, `-frame-${this.frame + 1}.png`];
+      this.#canvas.toBlob(blob => download(blob, name, end));
     }
 
     async #saveClip() {
@@ -642,19 +635,16 @@
       const stream = canvas.captureStream(30);
       const mimeType = CamViewer.webm ? "video/webm" : ""; // or whatever the browser makes
       const recorder = new MediaRecorder(stream, { videoBitsPerSecond: 4e6, mimeType });
-      const pieces = [];
-      recorder.addEventListener("dataavailable", ({ data }) => pieces.push(data));
-      const stopped = new Promise(done => recorder.addEventListener("stop", done));
+      const filmed = new Promise(done => recorder.addEventListener("dataavailable", done));
       recorder.start();
       for (let index = 0; index < frames; index++) {
         show(index);
         await pause(milliseconds);
       }
       recorder.stop();
-      await stopped;
+      const { data } = await filmed;
       stream.getTracks().forEach(track => track.stop());
-      const type = recorder.mimeType.split(";")[0];
-      download(new Blob(pieces, { type }), `${fileName(name)}.${type.split("/")[1]}`);
+      download(data, name, `.${data.type.match(/\w+\/(\w+)/)[1]}`);
     }
 
     /** The step of the maps nearest in time to a frame. */
