@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import shutil
 import subprocess
 import tarfile
@@ -28,7 +29,7 @@ PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 SHA256 = "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71"
 SCRIPT, RUNTIME = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
 
-THINGS = "🍌🚗🧸📒🥚🍐🎷🧤"
+THINGS = dict.fromkeys("🍌🚗🧸📒🥚🍐🎷🧤" + drawing.OBJECTS["validation"] + drawing.OBJECTS["test"])
 TONES = ["🏻", "🏼", "🏽", "🏾", "🏿", ""]
 TONE_NAMES = ["light", "medium light", "medium", "medium dark", "dark", "yellow"]
 SLEEVES = [
@@ -64,8 +65,8 @@ def stage() -> dict:
     things, hands, places = [], [], []
     for emoji in THINGS:
         image = drawing.twemoji(emoji)
-        parts = {"image": url(image), "shadow": shadow(image, 0.4)}
-        things.append({"name": drawing.name(emoji), **parts})
+        parts = {"image": url(image, "webp", quality=90), "shadow": shadow(image, 0.4)}
+        things.append({"name": re.sub("^an? ", "", drawing.name(emoji)), **parts})
     for tone, name, sleeve in zip(TONES, TONE_NAMES, SLEEVES):
         image, (x, y) = drawing.arm(HAND, tone, sleeve)
         image = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)  # the thumb stays up

@@ -1,11 +1,12 @@
 """The network and the maps of all its classes as one ONNX graph, which a page can run.
 
 Class activation maps need no gradient: they are the activations before the pooling, weighed by the
-head. So one forward pass gives logits and maps, in a browser as here.
+head. So one forward pass gives logits and maps, and what these are made of, in a browser as here.
 """
 
 import hashlib
 import json
+import logging
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -32,7 +33,8 @@ CLIPS = 10  # drawn ones, on which the graph is held against PyTorch
 
 
 class InPage(nn.Module):
-    """Frames (T, S, S, 3), uint8 or float of 0 to 255, to logits (K,) and maps (K, T, h, w)."""
+    """Frames (T, S, S, 3), uint8 or float of 0 to 255, to logits (K,), maps (K, T, h, w),
+    activations (C, T, h, w) and the head's weight (K, C)."""
 
     def __init__(self, network: nn.Module, layer: str, head: nn.Linear):
         super().__init__()
@@ -44,11 +46,12 @@ class InPage(nn.Module):
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(getattr(network.preprocess, name)))
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         self.seen.clear()
         x = ((frames.float() / 255 - self.mean) / self.std).permute(3, 0, 1, 2)[None]
         logits = self.network(x)[0]
-        return logits, class_maps(self.seen[-1], self.head.weight[None])[0]
+        maps = class_maps(self.seen[-1], self.head.weight[None])[0]
+        return logits, maps, self.seen[-1][0], self.head.weight
 
 
 def export(folder: Path | str, weights: Path | str = WEIGHTS) -> dict:
@@ -93,11 +96,13 @@ def write_graph(network: nn.Module, layer: str, frames: np.ndarray, path: Path) 
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns that an output is a weight
     with watching(network, network.preprocess(frames), layer) as seen:
         head = seen.head
     with evaluation_mode(network), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        named = dict(input_names=["frames"], output_names=["logits", "maps"])
+        outputs = ["logits", "maps", "activations", "weight"]
+        named = dict(input_names=["frames"], output_names=outputs)
         how = dict(opset_version=OPSET, dynamo=True, verbose=False, **named)
         given = (torch.from_numpy(frames),)
         model = torch.onnx.export(InPage(network, layer, head), given, **how).model_proto
@@ -137,7 +142,8 @@ def compare(graph: Path, network: nn.Module, clips: list[Clip]) -> dict[str, flo
 
 
 def runner(graph: Path):
-    """Frames (T, S, S, 3) uint8 to (logits, maps), by onnxruntime on one thread."""
+    """Frames (T, S, S, 3) uint8 to (logits, maps, activations, weight), by onnxruntime on one
+    thread."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

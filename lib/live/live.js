@@ -38,17 +38,34 @@
       justify-content: space-between; isolation: isolate; font-variant-numeric: tabular-nums; }
     cam-live .bar i { position: absolute; inset: 1px auto 1px 0; z-index: -1; border-radius: 3px;
       background: light-dark(#f4c9a8, #7a4416); }
+    cam-live .made { width: 100%; font-variant-numeric: tabular-nums; }
+    cam-live .made * { font-size: inherit; color: inherit; background: none !important; }
+    cam-live .made :is(th, td) { text-align: end; padding: .1rem .3rem; border: 0; }
+    cam-live .made :is(caption, th:first-child) { text-align: start; caption-side: top; }
     cam-live video { display: block; width: 100%; max-width: 20rem; border-radius: 6px; }`;
 
   const CHANGES = {
     backwards: "backwards", still: "held still", shuffled: "shuffled", mirrored: "mirrored",
   };
   const MEGA = 1e6;
-  const SHOWN = 5; // classes in an answer
+  const SHOWN = 5; // classes in an answer, channels in a cell
   const element = (name, properties, ...children) => {
     const made = Object.assign(document.createElement(name), properties);
     made.append(...children);
     return made;
+  };
+  const signed = value => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(4)}`;
+  const button = (textContent, act, properties = {}) => {
+    const made = element("button", { type: "button", textContent, ...properties });
+    made.addEventListener("click", act);
+    return made;
+  };
+  const pause = seconds => new Promise(done => setTimeout(done, 1000 * seconds));
+  const define = (tag, Kind, style) => {
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync(style);
+    document.adoptedStyleSheets.push(sheet);
+    customElements.define(tag, Kind);
   };
   const percent = p => p.toFixed(2).replace(/^0/, "");
   const once = (target, good, bad = "error") => new Promise((done, failed) => {
@@ -62,17 +79,19 @@
       return "From a file, browsers run no network. Serve the book's folder " +
         "(python -m http.server --directory _build/html) and open the page there.";
     }
-    const needed = ["WebAssembly", "Worker", "OffscreenCanvas", "DecompressionStream"];
-    const absent = needed.filter(name => !(name in window));
-    return absent.length ? `This browser is too old to run it: it has no ${absent[0]}.` : "";
+    const absent = ["WebAssembly", "Worker", "OffscreenCanvas", "DecompressionStream"]
+      .find(name => !(name in window));
+    return absent ? `This browser is too old to run it: it has no ${absent}.` : "";
   };
 
   class CamLive extends HTMLElement {
+    static tools = { element, button, pause, define }; // for the stage
     #worker;
     #waiting = new Map(); // question number to what waits for its answer
     #asked = 0;
     #answers = []; // at most two, { title, clip, top, ... }
     #chosen;
+    #cell = [0, 0]; // of the viewer
     #parts = {};
 
     connectedCallback() {
@@ -88,11 +107,6 @@
 
     #build() {
       if (this.#parts.load) return;
-      const button = (textContent, act, properties = {}) => {
-        const made = element("button", { type: "button", textContent, ...properties });
-        made.addEventListener("click", act);
-        return made;
-      };
       const part = this.#parts;
       part.load = button("Load the network, about 7 MB", () => this.load().catch(() => {}));
       part.cancel = button("Cancel", () => this.#failed("Loading was cancelled."), { hidden: true });
@@ -118,12 +132,12 @@
         ariaLabel: "Change one thing" }, "The same clip, but", ...Object.entries(CHANGES).map(
         ([change, name]) => button(name, () => this.#try(() => this.#change(change)))));
       part.viewer = element("div");
+      part.formula = element("table", { className: "made" });
       const stages = [...this.querySelectorAll("cam-stage")];
-      this.prepend(
-        part.row = element("div", { className: "line" }, part.load, part.progress, part.bytes,
-          part.cancel));
+      this.prepend(part.row = element("div", { className: "line" }, part.load, part.progress,
+        part.bytes, part.cancel));
       this.append(...stages, part.sources, part.video, part.status, part.answers, part.changes,
-        part.viewer);
+        part.viewer, part.formula);
       const cannot = missing();
       part.load.disabled = Boolean(cannot);
       part.status.textContent = cannot;
@@ -235,17 +249,12 @@
       const { answers: place, status, changes } = this.#parts;
       this.#answers = answers;
       place.replaceChildren(...answers.map(answer => {
-        const bars = answer.top.slice(0, SHOWN).map(({ name, p }) => {
-          const bar = element("i");
-          bar.style.width = `${100 * p}%`;
-          return element("span", { className: "bar" }, bar, element("span", { textContent: name }),
-            element("span", { textContent: percent(p) }));
-        });
-        const card = element("button", { type: "button" },
-          element("b", { textContent: answer.title }), ...bars);
-        card.addEventListener("click", () => this.#choose(answer));
-        answer.card = card;
-        return card;
+        const bars = answer.top.slice(0, SHOWN).map(({ name, p }) =>
+          element("span", { className: "bar" }, element("i", { style: `width: ${100 * p}%` }),
+            element("span", { textContent: name }), element("span", { textContent: percent(p) })));
+        answer.card = button("", () => this.#choose(answer));
+        answer.card.append(element("b", { textContent: answer.title }), ...bars);
+        return answer.card;
       }));
       changes.hidden = false;
       this.#choose(chosen);
@@ -267,9 +276,39 @@
       viewer.setAttribute("class-index", answer.top[0].index);
       viewer.setAttribute("frame", answer.frame);
       viewer.append(picture, data);
+      new MutationObserver(() => this.#explainCell(viewer, answer)).observe(viewer, {
+        attributeFilter: ["cell", "frame", "class-index", "versus-index", "ready"] });
       setTimeout(() => {
         if (this.#chosen === answer) this.#parts.viewer.replaceChildren(viewer);
       });
+    }
+
+    /** What the cell under the finger, or the last one that was, is made of: its strongest channels,
+     * weight times activation. All of them add up to the evidence in the cell. */
+    #explainCell(viewer, { activations, weight, title }) {
+      const { classIndex, versusIndex, frame, cell } = viewer;
+      const { shape: [steps, rows, columns], frames, viewer: { classes } } = this.record;
+      const [row, column] = this.#cell = cell ?? this.#cell;
+      const places = steps * rows * columns;
+      const channels = activations.length / places;
+      const place = (Math.floor((frame + 0.5) * steps / frames) * rows + row) * columns + column;
+      const terms = Array.from({ length: channels }, (_, channel) => {
+        const [w, less] = [classIndex, versusIndex ?? -1].map(k => weight[k * channels + channel] ?? 0);
+        const a = activations[channel * places + place];
+        return { channel, w: w - less, a, term: (w - less) * a / places };
+      }).sort((one, other) => Math.abs(other.term) - Math.abs(one.term));
+      const { formula } = this.#parts;
+      const sum = count => signed(terms.slice(0, count).reduce((all, { term }) => all + term, 0));
+      formula.innerHTML = "<caption></caption><tr>" + ["channel", "weight w", "activation A",
+        `w · A ÷ ${places}`].map(name => `<th scope="col">${name}`).join("") + [
+        ...terms.slice(0, SHOWN).map(({ channel, w, a, term }) =>
+          [channel + 1, signed(w), a.toFixed(4), signed(term)]),
+        ["these five", "", "", sum(SHOWN)], [`all ${channels}`, "", "", sum(channels)],
+      ].map(line => `<tr><th scope="row">${line.join("<td>")}`).join("");
+      formula.caption.textContent = `What cell (${row + 1}, ${column + 1}) is made of in frame ` +
+        `${frame + 1} of ${title}: evidence for ${classes[classIndex]}` +
+        (versusIndex === null ? "" : ` less that for ${classes[versusIndex]}`) +
+        ". Point at another cell, or choose it on the clip with Shift and the arrow keys.";
     }
 
     /** A canvas as large as a frame, and what makes clips of what is drawn on it. */
@@ -340,7 +379,6 @@
       const camera = await navigator.mediaDevices.getUserMedia({ video: true }).catch(() => {
         throw new Error("no camera was allowed, or there is none");
       });
-      const pause = seconds => new Promise(done => setTimeout(done, 1000 * seconds));
       try {
         video.srcObject = camera;
         video.hidden = false;
@@ -364,8 +402,5 @@
     }
   }
 
-  const style = new CSSStyleSheet();
-  style.replaceSync(STYLE);
-  document.adoptedStyleSheets.push(style);
-  customElements.define(TAG, CamLive);
+  define(TAG, CamLive, STYLE);
 })();

@@ -17,9 +17,9 @@
     cam-stage canvas { display: block; width: 100%; max-width: 22rem; aspect-ratio: 1;
       border-radius: 6px; touch-action: none; cursor: grab; }
     cam-stage label { max-width: 100%; }
-    cam-stage select { font: inherit; color: inherit; background: var(--well); padding: .25rem;
-      border: 1px solid var(--line); border-radius: 6px; max-width: 100%; }
-    cam-stage .hint { color: light-dark(#5a5d66, #a5a9b4); }`;
+    cam-stage :is(select, [list]) { font: inherit; color: inherit; background: var(--well);
+      padding: .25rem; border: 1px solid var(--line); border-radius: 6px; max-width: 100%; }
+    cam-stage .hint, cam-stage ::placeholder { opacity: 1; color: light-dark(#5a5d66, #a5a9b4); }`;
 
   const FRAME = 128; // world units from top to bottom
   const WORLD = 352; // side of a background
@@ -53,17 +53,13 @@
       from: { cz: 0.78 }, to: { cz: 1.65 }, camera: true },
   ];
 
-  const element = (name, properties, ...children) => {
-    const made = Object.assign(document.createElement(name), properties);
-    made.append(...children);
-    return made;
-  };
+  const { element, button, pause, define } = customElements.get("cam-live").tools;
   const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
   const smooth = (u, start, end) => {
     const s = end > start ? clamp((u - start) / (end - start), 0, 1) : Number(u >= start);
     return s * s * (3 - 2 * s);
   };
-  const pause = seconds => new Promise(done => setTimeout(done, 1000 * seconds));
+  const viewer = () => customElements.get("cam-viewer"); // whose tools the stage uses, too
 
   /** Numbers from 0 to 1, the same ones for the same seed. */
   const chance = seed => () => {
@@ -132,6 +128,7 @@
     #keys = new Set();
     #pointers = new Map();
     #last; // the last gesture: { path, wanted, clip }
+    #drawn; // the last clip, which may be that gesture drawn otherwise
     #believed = new Set();
     #running = false;
     #takes = 0;
@@ -155,69 +152,79 @@
     async #build() {
       const folder = new URL(this.#live.getAttribute("src"), location.href);
       const props = await (await fetch(new URL("stage.json", folder))).json();
-      const all = list => Promise.all(list.map(async ({ image, shadow, ...others }) => ({
-        ...others, image: await picture(image), shadow: shadow && await picture(shadow),
-      })));
-      this.#props = { ...props, things: await all(props.things), hands: await all(props.hands),
-        places: await all(props.places) };
-      const button = (textContent, act) => {
-        const made = element("button", { type: "button", textContent });
-        made.addEventListener("click", act);
-        return made;
-      };
+      await Promise.all(Object.values(props).flat().map(async prop => {
+        prop.image = await picture(prop.image);
+        if (prop.shadow) prop.shadow = await picture(prop.shadow);
+      }));
+      this.#props = props;
       const choice = (label, names, act) => {
         const select = element("select", {}, ...names.map((name, value) =>
           element("option", { value, textContent: name })));
-        select.addEventListener("change", () => { act(Number(select.value)); this.#draw(); });
+        select.addEventListener("change", () => act(Number(select.value)));
         return [element("label", {}, `${label} `, select), select];
       };
       const part = this.#parts;
-      const choose = kind => index => { this.#chosen[kind] = index; };
+      const choose = kind => index => { this.#chosen[kind] = index; this.#draw(); };
       const [tasks, task] = choice("Make it say", GESTURES.map(({ says }) => says), () => this.#set());
-      const looks = [["Thing", "thing", "things"], ["Hand", "hand", "hands"],
-        ["Place", "place", "places"]].map(([label, kind, many]) =>
-        choice(label, this.#props[many].map(({ name }) => name), choose(kind))[0]);
-      const [moves, camera] = [element("label"), element("input", { type: "checkbox" })];
-      moves.append(camera, " move the camera instead");
+      const looks = [["Hand", "hand", "hands"], ["Place", "place", "places"]].map(
+        ([label, kind, many]) =>
+          choice(label, this.#props[many].map(({ name }) => name), choose(kind))[0]);
+      const camera = element("input", { type: "checkbox" });
       Object.assign(part, { task, camera,
-        canvas: element("canvas", { width: 2 * this.#side, height: 2 * this.#side, tabIndex: 0 }),
-        hint: element("p", { className: "hint" }),
+        canvas: element("canvas", { width: 2 * this.#side, height: 2 * this.#side, tabIndex: 0,
+          role: "img" }),
+        hint: element("p", { className: "hint", textContent: "Drag with mouse or finger; wheel or " +
+          "two fingers: closer, further; two fingers turn it, too. Keys: arrows, + and −, [ and ] " +
+          "to turn." }),
         told: element("p", { className: "told", role: "status" }),
         score: element("span"),
         record: button("Record", () => this.#try(() => this.record())),
         show: button("Show me", () => this.#try(() => this.perform(this.#task))),
         again: button("Start again", () => this.#set()),
-        link: button("Copy link", () => this.#copyLink()),
+        link: button("Copy link", () => this.#copyLink(), { hidden: true }),
+        save: button("Save clip", () => this.#try(() => this.#save()), { hidden: true }),
         redo: element("div", { className: "line redo", hidden: true, role: "group",
           ariaLabel: "The same movement, drawn otherwise" }, "The same movement, but",
         button("without the hand", () => this.#try(() => this.#redo("without the hand", { hand: null }))),
         button("another thing", () => this.#try(() => this.#redo("another thing", this.#next("thing")))),
         button("another place", () => this.#try(() => this.#redo("another place", this.#next("place"))))),
       });
-      part.canvas.setAttribute("role", "img");
       part.canvas.setAttribute("data-lm-suppress-shortcuts", "true");
-      part.link.hidden = true;
       const row = (...inside) => element("div", { className: "line" }, ...inside);
       this.append(part.told, element("div", { className: "both" }, element("div", {}, part.canvas),
         element("div", {}, row(tasks), row(part.record, part.show, part.again, part.score), part.hint,
-          row(moves), row(...looks), part.redo, row(part.link))));
+          row(element("label", {}, camera, " move the camera instead")),
+          row(this.#search(choose), ...looks), part.redo, row(part.link, part.save))));
       this.#listen(part.canvas);
       this.#set();
       this.#follow();
       this.toggleAttribute("ready", true);
     }
 
+    /** A field to find a thing in by its name. */
+    #search(choose) {
+      const things = this.#props.things.map(({ name }, index) => ({ index, name, text: name }));
+      const list = element("datalist", { id: `${TAG}-things` });
+      const field = element("input", { value: things[0].name, placeholder: things[0].name,
+        autocomplete: "off", spellcheck: false });
+      field.setAttribute("list", list.id);
+      things.sort((one, other) => one.name.localeCompare(other.name));
+      viewer().offer(field, list, things, ({ index, name }) => {
+        field.placeholder = name;
+        choose("thing")(index);
+      });
+      return element("label", {}, "Find a thing ", field, list);
+    }
+
     get #side() { return this.#live.record.size; }
 
     /** Sets the stage for the chosen task. */
     #set() {
-      const { told, hint, camera, canvas } = this.#parts;
+      const { told, camera, canvas } = this.#parts;
       this.#state = { ...REST, ...this.#task.from };
       camera.checked = Boolean(this.#task.camera);
       told.textContent = `${this.#task.name}. Press Record: after three, two, one you have four ` +
         "seconds. Or press Show me.";
-      hint.textContent = "Drag with mouse or finger; wheel or two fingers: closer, further. Keys: " +
-        "arrows, + and −, [ and ] to turn.";
       canvas.setAttribute("aria-label", `The stage. ${this.#task.name}. Arrow keys move, plus and ` +
         "minus bring closer and take away, brackets turn.");
       this.#draw();
@@ -262,18 +269,16 @@
         if (other) {
           const [was, is] = [before, now].map(({ x, y }) => [x - other.x, y - other.y]);
           this.#grow(Math.hypot(...is) / (Math.hypot(...was) || 1));
-          this.#state.turn += Math.atan2(is[1], is[0]) - Math.atan2(was[1], was[0]);
+          this.#turn(Math.atan2(is[1], is[0]) - Math.atan2(was[1], was[0]));
         } else {
           this.#move(now.x - before.x, now.y - before.y);
         }
         this.#pointers.set(event.pointerId, now);
       });
-      for (const name of ["pointerup", "pointercancel"]) {
-        canvas.addEventListener(name, event => {
-          this.#pointers.delete(event.pointerId);
-          hold(this.#pointers.size > 0);
-        });
-      }
+      canvas.addEventListener("lostpointercapture", event => {
+        this.#pointers.delete(event.pointerId);
+        hold(this.#pointers.size > 0);
+      });
       canvas.addEventListener("wheel", event => {
         event.preventDefault();
         this.#grow(Math.exp(-event.deltaY / 700));
@@ -311,6 +316,8 @@
       this.#state[field] = clamp(this.#state[field] * times, 0.4, 2.5);
     }
 
+    #turn(by) { this.#state.turn = (this.#state.turn + by) % (2 * Math.PI); } // a link has no more
+
     /** Lets the hand come or go, and the keys move, as long as there is anything to move. */
     #run() {
       if (this.#running) return;
@@ -326,7 +333,7 @@
           const sign = this.#parts.camera.checked ? -1 : 1; // the camera goes where the arrow points
           this.#move(sign * dx * PACE * passed, sign * dy * PACE * passed);
           this.#grow(Math.exp(0.5 * grown * passed));
-          state.turn += 1.4 * turn * passed;
+          this.#turn(1.4 * turn * passed);
         }
         this.#draw();
         this.#running = this.#keys.size > 0 || this.#pointers.size > 0 ||
@@ -338,9 +345,9 @@
 
     // --- drawing ---
 
-    #draw() {
+    #draw(state = this.#eased(this.#state)) {
       const { canvas } = this.#parts;
-      this.#paint(canvas.getContext("2d"), canvas.width, this.#eased(this.#state), [0, 0, 0, 0]);
+      this.#paint(canvas.getContext("2d"), canvas.width, state, [0, 0, 0, 0]);
     }
 
     /** A hand that comes and goes gently. */
@@ -406,11 +413,10 @@
     async perform(gesture, seed) {
       const { frames, fps } = this.#live.record;
       const path = acted(gesture, frames, fps);
-      const { canvas, told } = this.#parts;
-      told.textContent = `${gesture.name}, as the stage would do it.`;
+      this.#parts.told.textContent = `${gesture.name}, as the stage would do it.`;
       if (seed === undefined && !matchMedia("(prefers-reduced-motion: reduce)").matches) {
         for (const state of path) {
-          this.#paint(canvas.getContext("2d"), canvas.width, state, [0, 0, 0, 0]);
+          this.#draw(state);
           await pause(1 / fps);
         }
       }
@@ -436,7 +442,9 @@
       }
       const clip = { name, pixels, beside, wanted, shown };
       if (beside === true) this.#last = { path, wanted, clip };
+      this.#drawn = clip;
       this.#parts.redo.hidden = this.#parts.link.hidden = false;
+      this.#parts.save.hidden = !viewer().webm;
       await this.#live.explain(clip);
       this.#draw();
     }
@@ -466,6 +474,20 @@
         this.#set();
         told.textContent = `${verdict}: ${top[0].name}. ${this.#parts.told.textContent}`;
       }
+    }
+
+    /** Plays the last clip once, at its own pace, into a video. */
+    async #save() {
+      const { told } = this.#parts;
+      const { name, pixels } = this.#drawn;
+      const { frames, fps, size } = this.#live.record;
+      const canvas = element("canvas", { width: size, height: size });
+      const context = canvas.getContext("2d");
+      const each = 4 * size * size; // numbers in a frame
+      told.textContent = `Saving “${name}”: it is played once, ${frames / fps} seconds.`;
+      await viewer().film(canvas, frames, at => context.putImageData(new ImageData(
+        pixels.subarray(at * each, (at + 1) * each), size), 0, 0), 1000 / fps, name);
+      told.textContent = `Saved: “${name}”.`;
     }
 
     // --- a link that holds the gesture, not the pictures ---
@@ -507,8 +529,5 @@
     }
   }
 
-  const style = new CSSStyleSheet();
-  style.replaceSync(STYLE);
-  document.adoptedStyleSheets.push(style);
-  customElements.define(TAG, CamStage);
+  define(TAG, CamStage, STYLE);
 })();

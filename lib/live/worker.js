@@ -1,8 +1,9 @@
 // Runs the network beside the page, so that the page never waits for it. Started by live.js.
 //
 // In: { load: address of the folder }, then { id, name, pixels: RGBA of all frames, change }.
-// Out: { got, total } in bytes, { ready: record }, then { id, top, json, sheet, seconds }, where
-// json and sheet are what <cam-viewer> shows; { failed: why } at any time.
+// Out: { got, total } in bytes, { ready: record }, then { id, top, json, sheet, frame, seconds,
+// activations, weight }, where json and sheet are what <cam-viewer> shows, and the last two what its
+// maps are made of; { failed: why } at any time.
 
 let record, session, ort;
 
@@ -75,13 +76,7 @@ const changed = (pixels, change) => {
   return out;
 };
 
-const base64 = bytes => {
-  let text = "";
-  for (let place = 0; place < bytes.length; place += 8192) {
-    text += String.fromCharCode(...bytes.subarray(place, place + 8192));
-  }
-  return btoa(text);
-};
+const base64 = bytes => new FileReaderSync().readAsDataURL(new Blob([bytes])).split(",")[1];
 
 /** All frames in one picture, as viewer.py lays them out. */
 const contactSheet = async pixels => {
@@ -101,12 +96,7 @@ const contactSheet = async pixels => {
 
 const explain = async ({ id, name, pixels, change }) => {
   if (change) pixels = changed(pixels, change);
-  const rgb = new Uint8Array(pixels.length / 4 * 3);
-  for (let from = 0, to = 0; from < pixels.length; from += 4) {
-    rgb[to++] = pixels[from];
-    rgb[to++] = pixels[from + 1];
-    rgb[to++] = pixels[from + 2];
-  }
+  const rgb = new Uint8Array(pixels.filter((_, at) => at % 4 < 3));
   const { frames, fps, size, shape, viewer } = record;
   const began = performance.now();
   const out = await session.run({ frames: new ort.Tensor("uint8", rgb, [frames, size, size, 3]) });
@@ -134,11 +124,12 @@ const explain = async ({ id, name, pixels, change }) => {
   const json = JSON.stringify({
     ...viewer, logits, probabilities, ledger, label: null, mask: null, name, sheet: layout,
     times: Array.from({ length: frames }, (_, frame) => frame / fps),
-    maps: { shape: [logits.length, ...shape], scales, values: base64(new Uint8Array(values.buffer)) },
+    maps: { shape: [logits.length, ...shape], scales, values: base64(values) },
   });
   const frame = ledger[top[0]].indexOf(Math.max(...ledger[top[0]]));
   const said = top.map(index => ({ index, name: viewer.classes[index], p: probabilities[index] }));
-  postMessage({ id, top: said, json, sheet, frame, seconds });
+  const made = { activations: out.activations.data, weight: out.weight.data };
+  postMessage({ id, top: said, json, sheet, frame, seconds, ...made });
 };
 
 onmessage = async ({ data }) => {

@@ -23,7 +23,7 @@
       padding: 0 !important; }`;
 
   class ClipGallery extends HTMLElement {
-    #all = document.createElement("button");
+    #all = Object.assign(document.createElement("button"), { type: "button" });
     #playing = !matchMedia("(prefers-reduced-motion: reduce)").matches;
     #seen = new Set();
     #watch = new IntersectionObserver(entries => {
@@ -42,7 +42,6 @@
 
     #start() {
       if (this.#all.isConnected) return;
-      this.#all.type = "button";
       const label = () => { this.#all.textContent = this.#playing ? "Pause all" : "Play all"; };
       this.#all.addEventListener("click", () => {
         this.#playing = !this.#playing;
@@ -54,9 +53,8 @@
       for (const video of this.querySelectorAll("video")) {
         video.removeAttribute("controls");
         video.muted = true; // the attribute does not count for elements made by a script
-        const button = document.createElement("button");
-        button.type = "button";
-        button.setAttribute("aria-label", video.getAttribute("aria-label"));
+        const button = Object.assign(document.createElement("button"),
+          { type: "button", ariaLabel: video.ariaLabel });
         button.setAttribute("data-lm-suppress-shortcuts", ""); // else JupyterLab takes the keys
         button.addEventListener("click", () => this.#play(video, video.paused));
         video.replaceWith(button);

@@ -206,9 +206,11 @@
 
   const pause = milliseconds => new Promise(done => setTimeout(done, milliseconds));
 
-  const download = (blob, name) => {
+  /** Saves a file with a name like Tearing-something-frame-7.png. */
+  const download = (blob, name, end) => {
     const href = URL.createObjectURL(blob);
-    element("a", { href, download: name }).click();
+    const stem = name.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 100);
+    element("a", { href, download: stem + end }).click();
     setTimeout(() => URL.revokeObjectURL(href), 60_000);
   };
 
@@ -461,34 +463,41 @@
         const name = classes[index];
         return { index, name, text: `${probability(probabilities[index])} ${name}` };
       });
-      this.#offer("class", entries);
-      this.#offer("versus", [{ index: null, name: NOTHING, text: NOTHING }, ...entries]);
+      const nothing = { index: null, name: NOTHING, text: NOTHING };
+      for (const [name, offered] of [["class", entries], ["versus", [nothing, ...entries]]]) {
+        const field = this.#parts[name];
+        CamViewer.offer(field, this.#parts[`${name}-list`], offered, ({ index }) => {
+          this[`${name}Index`] = index;
+          field.value = "";
+        });
+      }
       this.#parts["versus-field"].hidden = mapped.length < 2;
     }
 
     /**
      * A text field over the browser's own list. An entry is taken in the list, or by Enter: the
-     * one whose whole name is typed, or else the first that has all the words. While the field is
-     * in use it is empty, so that the list is whole, and what was taken stays in sight behind it.
+     * one whose whole name is typed, or else the first that has all the words. When the field
+     * comes into use it is empty, so that the list is whole, and what was taken is in sight behind.
      */
-    #offer(name, entries) {
-      const field = this.#parts[name];
-      const options = entries.map(({ text }) => element("option", { value: text }));
-      this.#parts[`${name}-list`].append(...options);
-      const take = entry => {
-        if (!entry) return;
-        this[`${name}Index`] = entry.index;
-        field.value = "";
-      };
+    static offer(field, list, entries, take) {
+      list.append(...entries.map(({ text }) => element("option", { value: text })));
       field.addEventListener("focus", () => { field.value = ""; });
       field.addEventListener("blur", () => { field.value = field.placeholder; });
-      field.addEventListener("input", () => take(entries.find(({ text }) => text === field.value)));
+      field.addEventListener("input", () => {
+        const entry = entries.find(({ text }) => text === field.value);
+        if (entry) take(entry);
+      });
       field.addEventListener("keydown", ({ key }) => {
         const words = field.value.toLowerCase().split(/\s+/);
         if (key !== "Enter" || !words.join("")) return;
-        take(entries.find(entry => entry.name === field.value.trim()) ??
-          entries.find(entry => entry.name.toLowerCase() === words.join(" ").trim()) ??
-          entries.find(entry => words.every(word => entry.name.toLowerCase().includes(word))));
+        const entry = entries.find(({ name }) => name === field.value.trim()) ??
+          entries.find(({ name }) => name.toLowerCase() === words.join(" ").trim()) ??
+          entries.find(({ name }) => words.every(word => name.toLowerCase().includes(word)));
+        field.setCustomValidity(entry ? "" : "There is none of that name.");
+        field.reportValidity();
+        if (!entry) return;
+        field.value = "";
+        take(entry);
       });
     }
 
@@ -508,17 +517,12 @@
       close.addEventListener("click", () => this.#close());
       stage.addEventListener("click", () => this.#openTile());
       // A pointer that hovers shows the cell below it; a finger taps, and taps again to be rid of it.
-      stage.addEventListener("pointermove", event => {
-        if (event.pointerType !== "touch") this.cell = this.#cellAt(event);
+      const point = (name, touch, chosen) => stage.addEventListener(name, event => {
+        if (touch === (event.pointerType === "touch")) this.cell = chosen(this.#cellAt(event));
       });
-      stage.addEventListener("pointerup", event => {
-        if (event.pointerType !== "touch") return;
-        const cell = this.#cellAt(event);
-        this.cell = `${cell}` === this.getAttribute("cell") ? null : cell;
-      });
-      stage.addEventListener("pointerleave", event => {
-        if (event.pointerType !== "touch") this.cell = null;
-      });
+      point("pointermove", false, cell => cell);
+      point("pointerup", true, cell => `${cell}` === this.getAttribute("cell") ? null : cell);
+      point("pointerleave", false, () => null);
       stage.addEventListener("blur", () => { this.cell = null; });
       const scrub = event => {
         const { left, width } = ledger.getBoundingClientRect();
@@ -548,10 +552,16 @@
       if (event.key !== "Tab") event.stopPropagation(); // books turn the page on an arrow key
       const ownsArrows = event.target.matches("input, select");
       const ownsSpace = event.target.matches("button, select, summary, input:not([type=range])");
+      const step = event.shiftKey && event.target.matches(".stage") && !this.#closed && {
+        ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
       const goal = {
         ArrowLeft: this.frame - 1, ArrowRight: this.frame + 1, Home: 0, End: this.frames - 1,
       }[event.key];
-      if (this.#closed && (event.key === "Enter" || event.key === " ")) this.#openTile();
+      if (step) {
+        const count = this.#data.maps.shape.slice(2);
+        this.cell = (this.cell ?? count.map(cells => cells >> 1))
+          .map((place, axis) => clamp(place + step[axis], 0, count[axis] - 1));
+      } else if (this.#closed && (event.key === "Enter" || event.key === " ")) this.#openTile();
       else if (this.open && event.key === "Escape") this.#close();
       else if (goal !== undefined && !ownsArrows) this.#go(goal);
       else if (event.key === " " && !ownsSpace) this.playing = !this.playing;
@@ -596,39 +606,45 @@
       link.textContent = "Copy link";
     }
 
-    /** Tearing-something-frame-7 */
-    get #fileName() {
-      return `${this.#subject}-${this.mode}`.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 100);
-    }
+    get #fileName() { return `${this.#subject}-${this.mode}`; }
 
     #saveFrame() {
-      const name = `${this.#fileName}-frame-${this.frame + 1}.png`;
-      this.#canvas.toBlob(blob => download(blob, name));
+      const [name, end] = [this.#fileName, `-frame-${this.frame + 1}.png`];
+      this.#canvas.toBlob(blob => download(blob, name, end));
     }
 
-    /** Plays the clip once before a recorder: a video takes as long as the clip does. */
     async #saveClip() {
       const button = this.#parts["save-clip"];
-      const [frame, stream] = [this.frame, this.#canvas.captureStream(30)];
-      const recorder = new MediaRecorder(stream, { videoBitsPerSecond: 4e6 });
-      const pieces = [];
-      recorder.addEventListener("dataavailable", ({ data }) => pieces.push(data));
-      const stopped = new Promise(done => recorder.addEventListener("stop", done));
+      const { frame } = this;
       Object.assign(button, { disabled: true, textContent: "Recording" });
       this.playing = false;
-      recorder.start();
-      for (let index = 0; index < this.frames; index++) {
+      await CamViewer.film(this.#canvas, this.frames, index => {
         this.frame = index;
-        this.#draw(); // a canvas that nobody draws on gives no frame
-        await pause(pace(this.#data.times) / this.speed);
-      }
-      recorder.stop();
-      await stopped;
-      stream.getTracks().forEach(track => track.stop());
+        this.#draw();
+      }, pace(this.#data.times) / this.speed, this.#fileName);
       this.frame = frame;
       Object.assign(button, { disabled: false, textContent: "Save clip" });
-      const type = recorder.mimeType.split(";")[0];
-      download(new Blob(pieces, { type }), `${this.#fileName}.${type.split("/")[1]}`);
+    }
+
+    static webm = Boolean(window.MediaRecorder?.isTypeSupported("video/webm"));
+
+    /** Plays a canvas once before a recorder, and saves it: a video takes as long as it lasts.
+     * `show` draws a frame, for a canvas that nobody draws on gives none. */
+    static async film(canvas, frames, show, milliseconds, name) {
+      show(0);
+      const stream = canvas.captureStream(30);
+      const mimeType = CamViewer.webm ? "video/webm" : ""; // or whatever the browser makes
+      const recorder = new MediaRecorder(stream, { videoBitsPerSecond: 4e6, mimeType });
+      const filmed = new Promise(done => recorder.addEventListener("dataavailable", done));
+      recorder.start();
+      for (let index = 0; index < frames; index++) {
+        show(index);
+        await pause(milliseconds);
+      }
+      recorder.stop();
+      const { data } = await filmed;
+      stream.getTracks().forEach(track => track.stop());
+      download(data, name, `.${data.type.match(/\w+\/(\w+)/)[1]}`);
     }
 
     /** The step of the maps nearest in time to a frame. */
@@ -736,7 +752,8 @@
       this.#parts.panel.inert = closed;
       stage.role = closed ? "button" : "group";
       stage.setAttribute("aria-label", closed ? `Open in the viewer: ${this.#guesses}` :
-        "Clip: left and right arrow change the frame, space plays and pauses");
+        "Clip: left and right arrow change the frame, arrows with shift the cell, space plays " +
+        "and pauses");
       play.textContent = playing ? "❚❚ Pause" : "▶ Play";
       status.setAttribute("aria-live", playing ? "off" : "polite");
       status.value = this.cell ? this.#cellText() :
