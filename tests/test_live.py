@@ -149,7 +149,9 @@ def small_site(folder, tmp_path_factory):
     for path in (ROOT / "lib" / "live").glob("*.js"):
         shutil.copy(path, site)
     (site / "ort.wasm.bundle.min.mjs").write_text(RUNTIME % (len(shape[0]), shape[1]))
-    (site / "stage.json").write_text(json.dumps(stage()))
+    props = stage()
+    props["things"][1]["name"] = "alarm clock"  # so that the name of another is a part of it
+    (site / "stage.json").write_text(json.dumps(props))
     (site / RECORD).write_text(json.dumps(record))
     shown = page_of({"a clip": miniature.draw("test", 0, times=TIMES, size=192)}, STAGE, "./")
     head = '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" '
@@ -209,7 +211,7 @@ def acted(page, act=lambda: None) -> np.ndarray:
 def test_a_thing_is_found_by_its_name(small):
     page = small()
     field = page.get_by_label("Find a thing")
-    names = {thing["name"] for thing in stage()["things"]}
+    names = {thing["name"] for thing in stage()["things"]} - {"automobile"} | {"alarm clock"}
     offered = page.locator("cam-stage datalist option")
     assert len(names) > 30
     assert {row.get_attribute("value") for row in offered.all()} == names
@@ -277,7 +279,7 @@ def test_a_link_holds_the_path(small):
     page.wait_for_function("!document.querySelector('cam-stage').busy")
     link = page.evaluate("document.querySelector('cam-stage').link")
     turned = np.unwrap(path_in(link)[:, 3])
-    assert 1 < turned[-1] - turned[0] < 5 and np.all(np.diff(turned) >= 0)
+    assert 1 < turned[-1] - turned[0] < 5 and np.all(np.diff(turned) > -1e-3)
     other = small(link)
     other.locator(".answers > button", has_text="A gesture from a link").wait_for()
     assert other.evaluate("document.querySelector('cam-stage').link") == link
