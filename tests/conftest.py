@@ -5,16 +5,16 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from printable import BROWSERS
 from small import Small
 
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 QUIET = ("--no-sandbox", "--disable-background-networking", "--disable-component-update",
          "--disable-sync", "--no-first-run")  # fmt: skip
 
 
 def chromium() -> str | None:
     """Where Chromium is on this machine."""
-    return next(filter(None, map(shutil.which, CHROMIUM)), None)
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +23,7 @@ def browser():
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = chromium()
     if path is None:
-        pytest.skip(f"no browser: none of {', '.join(CHROMIUM)} is on the path")
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the path")
     with api.sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=path, args=list(QUIET))
         yield found

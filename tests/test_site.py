@@ -1,5 +1,6 @@
 """The built site: nothing from other hosts, nothing broken, alive in a real browser."""
 
+import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,16 +8,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
+import printable
 import pytest
-import yaml
 from axe_playwright_python.sync_playwright import Axe
 from pages import READY, served
 from pages import opened as measured
+from pypdf import PdfReader
 
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "_build" / "html"
-TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
-PAGES = [TOC["root"], *(chapter["file"] for chapter in TOC["chapters"])]
+PAGES = printable.pages()
 WITH_VIEWER = ["book/intro", "book/gradcam"]
 LOADING = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src"}
 
@@ -179,7 +180,7 @@ def test_is_accessible(name, width, scheme, browser, site):
 
 def test_front_door_leads_to_the_introduction(browser, site):
     with opened(browser, f"{site}/index.html") as page:
-        page.wait_for_url(f"**/{TOC['root']}.html")
+        page.wait_for_url(f"**/{PAGES[0]}.html")
 
 
 @pytest.mark.parametrize("name", [*WITH_VIEWER, "book/cases"])
@@ -192,3 +193,14 @@ def test_is_light(name, browser, site):
 @pytest.mark.parametrize("name", [name for name in PAGES if (ROOT / f"{name}.ipynb").is_file()])
 def test_says_how_to_run_it(name):
     assert f"jupyter lab {name}.ipynb" in (SITE / f"{name}.html").read_text(encoding="utf-8")
+
+
+def test_the_book_prints_as_one_file(browser):
+    """Two pages of it: what a reader plays is a sheet of all frames, and the outline names both."""
+    printed = PdfReader(io.BytesIO(printable.printed(["book/intro", "book/glossary"], browser)))
+    titles = [entry.title for entry in printed.outline]
+    assert titles == ["How a video network sees", "Glossary"]
+    first = printed.pages[0]
+    assert "How a video network sees" in first.extract_text()
+    sheet = max((image.image for image in first.images), key=lambda image: image.width)
+    assert sheet.width > 500 and sheet.convert("L").getextrema()[1] > 100
