@@ -101,7 +101,7 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
     networks.save(network, weights)
     record = dict(
         command=shlex.join(["python", "-m", "lib.training", *sys.argv[1:]]),
-        data=str(args.data or "miniature Something-Something, drawn anew for every epoch"),
+        data=str(args.data or "miniature Something-Something, newly drawn clips"),
         clips_per_epoch=len(training),
         settings=asdict(settings),
         processes=distributed.world(),
