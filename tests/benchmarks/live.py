@@ -22,7 +22,7 @@ import numpy as np
 from pages import LATENCY_MS, MEGABITS, SITE, served
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "book" / "_ext")]
 
 from conftest import QUIET, chromium  # noqa: E402
 

@@ -199,7 +199,7 @@ def main() -> None:
         raise SystemExit("the book is not built: run `make book`")
     from playwright.sync_api import sync_playwright
 
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "book" / "_ext")]
     from conftest import QUIET, chromium
 
     every = example()
