@@ -83,7 +83,11 @@ class table:
         return "\n".join([*text, *filter(None, [self.note])])
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)
+        first, *others = map(escape, self.columns)
+        head = (
+            f"<th>{first}</th>" if first else "<td></td>"
+        )  # no header without words
+        head += "".join(f"<th>{name}</th>" for name in others)
         rows = "".join(
             f"<tr><th>{escape(row[0])}</th>"
             + "".join(

@@ -200,7 +200,6 @@ def test_the_book_prints_as_one_file(browser):
     printed = PdfReader(io.BytesIO(printable.printed(["book/intro", "book/glossary"], browser)))
     titles = [entry.title for entry in printed.outline]
     assert titles == ["How a video network sees", "Glossary"]
-    first = printed.pages[0]
-    assert "How a video network sees" in first.extract_text()
-    sheet = max((image.image for image in first.images), key=lambda image: image.width)
-    assert sheet.width > 500 and sheet.convert("L").getextrema()[1] > 100
+    assert "How a video network sees" in printed.pages[0].extract_text()
+    pictures = [image for page in printed.pages[:3] for image in page.images]
+    assert len(pictures) >= 16  # the frames of the clip, one by one
