@@ -38,7 +38,7 @@ def picture(explanation: Explanation, frame: int, evidence: np.ndarray) -> Image
     ledger.axis("off")
     (first, p), (second, q) = explanation.top(2)
     figure.text(0.02, 0.955, f"{first}  {p:.2f}", weight="bold", fontsize=12)
-    figure.text(0.98, 0.955, f"2nd: {second}  {q:.2f}", ha="right", color="#5a5d66", fontsize=10)
+    figure.text(0.98, 0.957, f"2nd: {second}  {q:.2f}", ha="right", color="#5a5d66", fontsize=8)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
