@@ -84,9 +84,8 @@ class table:
 
     def _repr_html_(self) -> str:
         first, *others = map(escape, self.columns)
-        head = (
-            f"<th>{first}</th>" if first else "<td></td>"
-        )  # no header without words
+        # A header without words would be read out as one.
+        head = f"<th>{first}</th>" if first else "<td></td>"
         head += "".join(f"<th>{name}</th>" for name in others)
         rows = "".join(
             f"<tr><th>{escape(row[0])}</th>"
