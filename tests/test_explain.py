@@ -86,6 +86,28 @@ def test_saved_numbers_come_back(network, frames, tmp_path):
         Explanation.load(tmp_path / "z.npz")
 
 
+@pytest.mark.parametrize("method", ["cam", "gradcam"])
+def test_what_each_frame_alone_gives_is_worked_out_by_hand(network, frames, tmp_path, method):
+    result = explain(network, frames, [2, 0], method=method, motion=True)
+    assert result.alone.shape == result.maps.shape
+    for t, frame in enumerate(frames):
+        one = explain(network, frame[None], [2, 0], method=method)
+        np.testing.assert_allclose(result.alone[:, t], one.maps[:, 0] / len(frames), atol=1e-6)
+    result.save(tmp_path / "x.npz")
+    np.testing.assert_array_equal(Explanation.load(tmp_path / "x.npz").alone, result.alone)
+    assert explain(network, frames).alone is None
+    with pytest.raises(ExplainError, match=r"alone of shape \(1, "):
+        replace(result, alone=result.alone[:1])
+
+
+def test_motion_is_refused_where_no_frame_can_be_mapped_alone(network, frames):
+    with pytest.raises(ExplainError, match="no motion="):
+        explain(network, frames, method="occlusion", motion=True)
+    network.conv2.stride, network.conv2.padding = (2, 2, 2), (0, 1, 1)  # needs three frames
+    with pytest.raises(ExplainError, match="motion: the network takes no single frame"):
+        explain(network, frames, motion=True)
+
+
 @pytest.mark.parametrize("read_before", [False, True])
 def test_copies_know_their_cells(network, frames, read_before):
     expected = explain(network, frames).cells
@@ -679,8 +701,10 @@ def test_command_says_why_not_another(shipped, video, capsys, method):
 def test_command_writes(shipped, video, capsys, suffix):
     out = video.with_name(f"out{suffix}")
     arguments = [str(video), "--class", "1", "--method", "gradcam", "--layer", "relu1"]
+    arguments += ["--motion"]
     assert main([*arguments, "--out", str(out)]) == 0
     assert out.stat().st_size > 0 and str(out) in capsys.readouterr().out
+    assert suffix != ".npz" or Explanation.load(out).alone.shape[0] == 1
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from book.experiments import faithfulness, maps, sanity
 from book.experiments.faithfulness import blurred, curves, descending, frozen, gini
 from book.experiments.rows import Rows, alpha, by_chance, holm, mean, table
 from lib import miniature
+from lib.explain.clip import frames_alone
 from lib.model import networks
 
 
@@ -129,7 +130,7 @@ def test_what_a_map_owes_to_looks_adds_up():
     profile = replace(networks.PROFILES["default"], size=64)
     network = networks.build(profile, ["a", "b", "c"], imagenet=False).eval()
     inputs = torch.randn(1, 3, 4, 64, 64)
-    found = maps.looks(network, inputs, 1)
+    found = frames_alone(network, inputs, [1])[0]
     assert found.shape == (4, 4, 4)
     with torch.inference_mode():
         stills = [network(inputs[:, :, [t] * 4])[0, 1] for t in range(4)]  # each held still

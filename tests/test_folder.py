@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -209,6 +210,7 @@ def test_what_a_folder_cannot_have(folder, tmp_path, capsys):
 STUCK = """
 import sys
 import time
+import time
 sys.path[:0] = ["tests"]
 import numpy as np
 import torch
@@ -254,3 +256,17 @@ def test_killed_in_the_middle_of_a_file_it_goes_on(folder, tmp_path):
     assert done.stat().st_ino == inode and not half.exists()
     assert {row["clip"] for row in rows(out)} == ALL and (out / "index.html").is_file()
     assert all(Explanation.load(path).classes == NAMES for path in out.rglob("*.npz"))
+
+
+def test_ended_by_sigterm_it_says_a_line_and_keeps_what_is_done(folder, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "lib.explain", str(folder), "--out", str(out)]
+    run = subprocess.Popen(
+        command, cwd=Path(__file__).parents[1], stderr=subprocess.PIPE, text=True
+    )
+    while not [*out.glob("*.npz")] and run.poll() is None:
+        time.sleep(0.02)
+    run.send_signal(signal.SIGTERM)
+    said = run.communicate(timeout=60)[1]
+    assert run.returncode == 130 and said.splitlines()[-1].startswith("stopped; of a folder")
+    assert "Traceback" not in said and all(Explanation.load(path) for path in out.rglob("*.npz"))

@@ -565,6 +565,35 @@ def test_ledger_balances_in_sight(open_page):
     np.testing.assert_allclose(heights, 100 * sums / np.ptp([0, *sums]), atol=0.1)
 
 
+def test_motion_is_what_the_frames_alone_do_not_give(open_page):
+    shown = explanation()
+    page = open_page(html(shown, selected=2))
+    assert not page.viewer.get_by_label("less what each frame shows alone").is_visible()
+    page.set(motion=True)  # nothing to take away
+    assert page.get("motion") is False
+
+    alone = shown.maps[::-1] / 2
+    page = open_page(html(explanation(alone=alone), selected=2, frame=0, mode="heatmap"))
+    before = page.pixels()
+    page.viewer.get_by_label("less what each frame shows alone").check()
+    assert page.get("motion") is True and differ(before, page.pixels())
+    text = page.viewer.locator(".sum").text_content().replace("−", "-")
+    assert "bias and frames alone" in text
+    rest = shown.maps - alone
+    bars, others, logit = map(float, re.findall(r"-?\d+\.\d+", text))
+    assert [bars, others, logit] == pytest.approx(
+        [rest[2].sum(), shown.bias[2] + alone[2].sum(), shown.logits[2]], abs=1e-3
+    )
+    moving = page.pixels()
+    other = open_page(html(explanation(maps=rest, bias=None), selected=2, frame=0, mode="heatmap"))
+    assert np.abs(moving.astype(int) - other.pixels()).max() <= 8
+    page.set(versusIndex=0)
+    text = page.viewer.locator(".sum").text_content().replace("−", "-")
+    bars = float(re.search(r"-?\d+\.\d+", text)[0])
+    assert bars == pytest.approx((rest[2] - rest[0]).sum(), abs=1e-3)
+    assert "&motion=true" in page.get("link")
+
+
 def test_ledger_does_not_claim_what_is_not_so(open_page):
     page = open_page(html(explanation(bias=None, logits=np.array([1, 2, 3], np.float32))))
     assert "=" not in page.viewer.locator(".sum").text_content()

@@ -17,6 +17,7 @@ from book.experiments.rows import DEVICE, Rows
 from lib import miniature
 from lib.data.arguments import one_line
 from lib.evaluation import read_record
+from lib.explain.clip import frames_alone
 from lib.explain.maps import GRADIENT_METHODS, maps_of, watching
 from lib.explain.occlusion import box, occlusion
 from lib.explain.overlay import on_pixels
@@ -64,7 +65,7 @@ def by_gradient(
         field = measure(measured or network, seen.layer, shape, grid)
         cells = [field.centres(axis, grid[axis]) for axis in (1, 2)]
         if layer is None:
-            maps[LESS_LOOKS] = maps["cam"] - looks(network, inputs, cls)
+            maps[LESS_LOOKS] = maps["cam"] - frames_alone(network, inputs, [cls])[0]
             logits = seen.logits[0].clone()
             logits[cls] = -torch.inf
             other = maps_of(seen, logits.argmax().view(1, 1), "cam")[0][0, 0]
@@ -73,16 +74,6 @@ def by_gradient(
             name = method if layer is None else f"{method}, one stage earlier"
             found[name] = on_pixels(values.cpu().numpy(), cells, shape[1:])
     return found
-
-
-@torch.inference_mode()
-def looks(network: nn.Module, inputs: Tensor, cls: int) -> Tensor:
-    """The class activation map (T, h, w) of each frame alone, as a clip that stands still, over
-    their number: a map less this one sums to what the logit owes to motion."""
-    stills = inputs[0].transpose(0, 1).unsqueeze(2)  # (T, 3, 1, H, W)
-    classes = torch.full((len(stills), 1), cls, device=inputs.device)
-    with watching(network, stills) as seen:
-        return maps_of(seen, classes, "cam")[0][:, 0, 0] / len(stills)
 
 
 def busier(drawn: Drawn, seed: int) -> Drawn:

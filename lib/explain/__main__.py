@@ -1,6 +1,7 @@
 """`python -m lib.explain clip.mp4 --out clip.html`: what the trained network sees in a video."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -44,6 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--class", dest="cls", metavar=cls, help=evidence)
     without = "why not this class? the evidence for --class minus the evidence for this one"
     add("--versus", metavar=cls, help=without)
+    alone = "also what each frame shows alone: the page can take it away, and motion is left"
+    add("--motion", action="store_true", help=alone)
     add("--start", type=_seconds, metavar="SECONDS", help="where the frames begin")
     how = "cam: all classes at once (default, if the network allows it); the others one by one"
     add("--method", choices=METHODS, help=how)
@@ -103,8 +106,9 @@ def _clip(options: argparse.Namespace) -> int:
 
 
 def _folder(options: argparse.Namespace) -> int:
-    if options.out is None or options.cls or options.versus:
-        raise ExplainError("a folder of clips needs --out DIR; --class and --versus are for a clip")
+    if options.out is None or options.cls or options.versus or options.motion:
+        for_one = "--class, --versus and --motion are for a clip"
+        raise ExplainError(f"a folder of clips needs --out DIR; {for_one}")
     network, out = _network(options), Path(options.out)
     settings = {
         "folder": realpath(options.clip),
@@ -136,7 +140,7 @@ def _explained(
         elif options.network:
             only = [*most_probable(network, network_inputs(network, clip.frames)), *named]
             only = list(dict.fromkeys(only))
-    return explain(network, clip, only, options.layer, method)
+    return explain(network, clip, only, options.layer, method, motion=options.motion)
 
 
 def _network(options: argparse.Namespace) -> nn.Module:
@@ -153,4 +157,5 @@ def _class(names: Sequence[str], cls: str | None) -> int | None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     sys.exit(main())

@@ -31,6 +31,7 @@ def explain(
     layer: str | None = None,
     method: str | None = None,
     *,
+    motion: bool = False,
     reshape: Reshape | None = None,
     window: tuple[int, int, int] | None = None,
     stride: tuple[int, int, int] | None = None,
@@ -55,6 +56,8 @@ def explain(
         (Selvaraju et al. 2017), "gradcam++", "hirescam", "layercam"; see `lib.explain.maps`.
         "occlusion" (Zeiler and Fergus 2014): all classes, hundreds of forward passes, and no layer.
         None is the network's `default_method`, or else "cam".
+    motion: also map each frame alone (`frames_alone`), for one more forward pass: what is left of a
+        map without it is what the network owes to motion, and a choice in the viewer.
     reshape: makes (N, C, T, h, w) of what the layer gives, such as a transformer's tokens; None is
         the network's own `reshape`, where it has one.
     window, stride: (frames, pixels, pixels) of "occlusion"; None is a quarter of each side, moved
@@ -71,14 +74,14 @@ def explain(
     method = method or getattr(network, "default_method", "cam")
     if method not in METHODS:
         raise ExplainError(f"method={method!r}: choose one of {', '.join(METHODS)}")
-    if method == "occlusion" and layer is not None:
-        raise ExplainError("occlusion covers the input: it takes no layer")
+    if method == "occlusion" and (layer is not None or motion):
+        raise ExplainError("occlusion covers the input: it takes no layer and no motion=")
     layer = getattr(network, "default_layer", None) if layer is None else layer
     reshape = reshape or getattr(network, "reshape", None)
     clip = _square_clip(clip, size, *sampling(network))
     preprocess = preprocess or getattr(network, "preprocess", None)
     inputs = network_inputs(network, clip.frames, preprocess)  # (1, 3, T, H, W)
-    shape, frames, bias = tuple(inputs.shape[2:]), len(clip), None
+    shape, frames, bias, alone = tuple(inputs.shape[2:]), len(clip), None, None
     notes = [clip.note] * bool(clip.note) + [CROPS] * _crops(preprocess, clip.frames.shape)
     if method == "occlusion":
         window = window or tuple(max(1, side // 4) for side in shape)
@@ -97,6 +100,8 @@ def explain(
             maps, logits = maps_of(seen, wanted, method, progress or iter)
         maps, logits, layer = maps[0], logits[0], seen.layer  # (M, t, h, w), (K,)
         bias = _bias(seen.head, maps, logits, mapped)
+        if motion:
+            alone = frames_alone(network, inputs, mapped, layer, method, reshape).cpu().numpy()
         grid, energies = tuple(maps.shape[1:]), tap_energies(network)
         locate = partial(measure, network, layer, shape, grid, seen.reshape, energies)
     maps, logits = maps.cpu().numpy(), logits.cpu().numpy()
@@ -118,10 +123,35 @@ def explain(
         layer=layer,
         label=names.index(clip.label) if names.count(clip.label) == 1 else None,
         mask=clip.mask,
+        alone=alone,
         cells=lambda: geometry()[0],
         footprint=lambda: geometry()[1],
         geometry_note=lambda: geometry()[2],
     )
+
+
+def frames_alone(
+    network: nn.Module,
+    inputs: Tensor,
+    classes: Sequence[int],
+    layer: str | None = None,
+    method: str = "cam",
+    reshape: Reshape | None = None,
+) -> Tensor:
+    """Maps (M, T, h, w) of M classes for each frame of a clip (1, 3, T, H, W) alone, as a clip of
+    one frame, over their number: by "cam" they sum to the frames' mean logit minus the bias.
+
+    Where a network continues a clip by its last frame, as ours does, or looks at no other frame, it
+    is the clip that stands still at that frame. ExplainError where it takes no single frame.
+    """
+    stills = inputs[0].transpose(0, 1).unsqueeze(2)  # (T, 3, 1, H, W)
+    wanted = torch.tensor([classes], device=inputs.device).expand(len(stills), -1)
+    try:
+        with watching(network, stills, layer, method != "cam", reshape) as seen:
+            maps, _ = maps_of(seen, wanted, method)  # (T, M, t, h, w)
+    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+        raise ExplainError(f"motion: the network takes no single frame ({error})") from error
+    return maps.sum(2).transpose(0, 1) / len(stills)
 
 
 def _geometry(field: ReceptiveField, grid: tuple[int, int], notes: list[str]) -> tuple:

@@ -65,6 +65,7 @@ class Explanation:
     layer: str
     label: int | None = None  # index of the true class
     mask: np.ndarray | None = None  # (T, H, W) bool, where something really moves
+    alone: np.ndarray | None = None  # as the maps, of each frame alone; see `explain(motion=)`
     cells: tuple[np.ndarray, np.ndarray] = Later()  # y (h,), x (w,): centres, shares of the frame
     footprint: ReceptiveField | None = Later()  # what one cell sees; None if it is not known
     geometry_note: str = Later("")  # what could not be measured, and what to know of the picture
@@ -79,14 +80,15 @@ class Explanation:
             ("logits", "f", k),
             ("bias", "f", k),
             ("mask", "b", t, side, side),
+            ("alone", "f", *self.maps.shape),
         ):
             x, needed = getattr(self, name), tuple(shape)
-            if x is None and name in ("bias", "mask"):
+            if x is None and name in ("bias", "mask", "alone"):
                 continue
             if x.shape != needed or not x.size or not x.dtype.str[1:].startswith(kind):
                 raise ExplainError(f"{name} of shape {x.shape} {x.dtype}: {needed} is needed")
         finite = np.isfinite(self.maps).all(axis=(1, 2, 3))
-        others = [x for x in (self.logits, self.times, self.bias) if x is not None]
+        others = [x for x in (self.logits, self.times, self.bias, self.alone) if x is not None]
         if not (all(np.isfinite(x).all() for x in others) and finite.all()):
             wrong = [self.classes[k] for k, good in zip(self.mapped, finite) if not good]
             what = f"the map of {wrong[0]!r} by {self.method!r}" if wrong else "a time or logit"

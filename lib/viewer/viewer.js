@@ -1,9 +1,9 @@
 // <cam-viewer>: a clip with the network's evidence on every frame. Printed by viewer.py.
 //
 // The state of a viewer is its attributes and nothing else: frame, mode, class-index, versus-index,
-// opacity, threshold, scale, against, truth, speed, playing, cell ("row,column", which the pointer
-// sets). Its controls set them, a page or a test may set them (each is a property, too), and every
-// change draws the viewer anew. A new frame, class or mode is told by the event cam-viewer:change,
+// opacity, threshold, scale, against, motion, truth, speed, playing, cell ("row,column", which the
+// pointer sets). Its controls set them, a page or a test may set them (each is a property, too), and
+// every change draws the viewer anew. A new frame, class or mode is told by the event cam-viewer:change,
 // which bubbles and has { frame, classIndex, mode } as its detail. Links set a viewer, too:
 // page.html#frame=7&class=15, where class is an index or a name (no two classes have the same name
 // here); with &viewer=2 in the second viewer of the page.
@@ -19,7 +19,7 @@
   const SPEEDS = [0.25, 0.5, 1, 2, 4];
   // The attributes, which are properties, too; a link may set the first of them.
   const LINKED = ["frame", "class-index", "versus-index", "mode", "opacity", "threshold", "scale",
-    "against", "truth"];
+    "against", "motion", "truth"];
   const STATE = [...LINKED, "speed", "playing", "cell", "open"];
   const NOTHING = "nothing"; // is taken away
   const TOURED = "cam-viewer:toured"; // the browser remembers it where it may
@@ -84,6 +84,8 @@
         <div class="legend"><span class="from"></span><div class="ramp"><i></i></div>
           <span class="most"></span><span class="unit name"></span></div>
         <label class="row"><input class="against" type="checkbox">show evidence against, too</label>
+        <label class="row"><input class="motion" type="checkbox">less what each frame shows
+          alone</label>
         <label class="row"><input class="truth" type="checkbox">outline the truth</label>
         <details class="more"><summary>More</summary>
           ${slide("opacity", "Opacity", 'min="0" max="1" step="0.05"')}
@@ -281,6 +283,8 @@
     get scale() { return this.getAttribute("scale") === "class" ? "class" : "all"; }
     /** What speaks against the class is drawn, too. */
     get against() { return this.hasAttribute("against"); }
+    /** What each frame shows alone, without motion, is taken away from the evidence. */
+    get motion() { return this.hasAttribute("motion") && Boolean(this.#data?.alone); }
     get truth() { return this.hasAttribute("truth"); }
     /** [row, column] of the cell whose footprint is shown, or null. */
     get cell() {
@@ -312,7 +316,7 @@
 
     attributeChangedCallback(name, before, after) {
       if (!this.#data || before === after) return;
-      if (["class-index", "versus-index", "scale", "against"].includes(name)) this.#showClass();
+      if (["class-index", "versus-index", "scale", "against", "motion"].includes(name)) this.#showClass();
       if (name === "playing" || name === "speed") this.#keepTime();
       this.#draw();
       if (!["frame", "class-index", "mode"].includes(name)) return;
@@ -379,7 +383,9 @@
       const zoom = Math.max(1, STAGE_SIZE / Math.max(sheet.width, sheet.height));
       const [width, height] = [sheet.width, sheet.height].map(side => Math.round(side * zoom));
       Object.assign(this.#layer, { width, height });
-      data.maps.values = new Int16Array(bytes(data.maps.values).buffer);
+      for (const maps of [data.maps, data.alone]) {
+        if (maps) maps.values = new Int16Array(bytes(maps.values).buffer);
+      }
       data.colours = bytes(data.colours);
       data.grid = { y: between(cells[0], height), x: between(cells[1], width) };
       if (mask) {
@@ -397,10 +403,11 @@
       this.#parts = Object.fromEntries(
         [...root.querySelectorAll("[class]")].map(part => [part.classList[0], part]),
       );
-      const { frame, ledger, source, truth } = this.#parts;
+      const { frame, ledger, source, truth, motion } = this.#parts;
       frame.max = data.sheet.frames - 1;
       frame.style.setProperty("--frames", data.sheet.frames);
       truth.parentElement.hidden = !data.mask;
+      motion.parentElement.hidden = !data.alone;
       const [, steps, rows, columns] = data.maps.shape;
       source.textContent =
         `${data.method} at layer ${data.layer}, ${steps} × ${rows} × ${columns} cells` +
@@ -654,21 +661,27 @@
 
     /** Everything that hangs on the class: evidence and its scale, the ledger and its sum. */
     #showClass() {
-      const { classes, mapped, maps, ledger, bias, logits, colours } = this.#data;
+      const { classes, mapped, maps, ledger, alone, bias, logits, colours } = this.#data;
       const [chosen, other] = [this.classIndex, this.versusIndex];
       const [row, less] = [mapped.indexOf(chosen), mapped.indexOf(other)];
       const [, steps, height, width] = maps.shape;
       const size = steps * height * width;
-      const integers = index => maps.values.subarray(index * size, (index + 1) * size);
-      const signedMap = index => Float32Array.from(integers(index), v => v * maps.scales[index]);
-      const { against } = this;
+      const unpacked = ({ values, scales }, index) => Float32Array.from(
+        values.subarray(index * size, (index + 1) * size), value => value * scales[index]);
+      const { against, motion } = this;
+      const subtract = (map, other) => other.forEach((value, cell) => { map[cell] -= value; });
+      const signedMap = index => {
+        const map = unpacked(maps, index);
+        if (motion) subtract(map, unpacked(alone, index));
+        return map;
+      };
       const largest = values =>
         values.reduce((peak, value) => Math.max(peak, against ? Math.abs(value) : value), 0);
       const evidence = this.#signed = signedMap(row);
-      if (other !== null) signedMap(less).forEach((value, cell) => { evidence[cell] -= value; });
+      if (other !== null) subtract(evidence, signedMap(less));
       const shared = this.scale === "all" && other === null;
       const greatest = shared
-        ? Math.max(...maps.scales.map((scale, index) => scale * largest(integers(index))))
+        ? Math.max(...mapped.map((_, index) => largest(signedMap(index))))
         : largest(evidence);
       const unit = greatest > 0 ? 1 / greatest : 0;
       this.#evidence = evidence.map(value => clamp(value * unit, against ? -1 : 0, 1));
@@ -676,14 +689,17 @@
       this.#greatest = greatest;
       this.#showLegend(shared ? "one scale for all classes" :
         `a scale for ${other === null ? "this class" : "these two"} alone`);
-      this.#sums = ledger[row].map((sum, step) => sum - (other === null ? 0 : ledger[less][step]));
+      const difference = sums => sums[row].map((sum, step) => sum - (sums[less]?.[step] ?? 0));
+      const standing = motion ? difference(alone.ledger) : [];
+      this.#sums = difference(ledger).map((sum, step) => sum - (standing[step] ?? 0));
       this.#showLedger(this.#sums);
 
       const apart = values => values[chosen] - (other === null ? 0 : values[other]);
       const [logit, sum] = [apart(logits), this.#sums.reduce((a, b) => a + b, 0)];
-      const offset = bias && apart(bias);
-      const [offsetName, name] = other === null
+      const offset = bias && standing.reduce((a, b) => a + b, apart(bias));
+      const [biases, name] = other === null
         ? ["bias", "logit"] : ["difference of biases", "lead in logits"];
+      const offsetName = motion ? `${biases} and frames alone` : biases;
       // Only average pooling and a linear head above the layer make the books balance.
       const balanced = bias && Math.abs(sum + offset - logit) < 1e-3 * Math.max(1, Math.abs(logit));
       this.#unit = balanced ? ` of the ${other === null ? "logit" : "lead"}` : "";
@@ -711,7 +727,7 @@
     get #subject() {
       const { classes } = this.#data;
       const less = this.versusIndex === null ? "" : ` and not ${classes[this.versusIndex]}`;
-      return classes[this.classIndex] + less;
+      return classes[this.classIndex] + less + (this.motion ? ", less each frame alone" : "");
     }
 
     /** The colours from nothing, or from what speaks against, to the greatest evidence. */
@@ -773,7 +789,7 @@
       others.ramp.firstElementChild.style.width = `${100 * this.threshold}%`;
       others.speed.value = this.speed;
       others.scale.checked = this.scale === "all";
-      for (const name of ["truth", "against"]) others[name].checked = this[name];
+      for (const name of ["truth", "against", "motion"]) others[name].checked = this[name];
       others.against.disabled = mode === "original";
     }
 

@@ -7,9 +7,9 @@ is told by an event that bubbles, `cam-viewer:change`; viewer.js says what is in
 
 An explanation is any object with the fields of `lib.explain.Explanation`, and its `probabilities`
 (K,). It may be looser than that: frames (T, H, W, 3) need not be square, classes may repeat, maps
-(M, t, h, w) may have fewer steps than there are frames, and geometry_note may be missing. Of the
-footprint, None where it is not known, are read `shape`, the clip's (T, H, W), and `half`, `core`
-and `field`: how far a cell sees before and after its centre, (3, 2) in frames and pixels.
+(M, t, h, w) may have fewer steps than there are frames, and alone and geometry_note may be missing.
+Of the footprint, None where it is not known, are read `shape`, the clip's (T, H, W), and `half`,
+`core` and `field`: how far a cell sees before and after its centre, (3, 2) in frames and pixels.
 """
 
 import base64
@@ -85,7 +85,7 @@ def element(
     frames, class_index = len(explanation.frames), _class_index(explanation, selected)
     other = None if versus is None else _class_index(explanation, versus, "versus")
     if frame is None:
-        sums = explanation.maps.sum(axis=(2, 3), dtype=np.float64)  # (M, t)
+        sums = _ledger(explanation.maps)
         ledger = dict(zip(explanation.mapped, sums)) | {None: 0}
         peak = int((ledger[class_index] - ledger[other]).argmax())
         frame = int((peak + 0.5) * frames / sums.shape[1])
@@ -107,22 +107,21 @@ def element(
 
 def data(explanation, **more) -> str:
     """What viewer.js reads of an explanation, as JSON; all but its frames, which are a picture."""
-    read = (
-        {name: getattr(explanation, name) for name in PRINTED}
-        | {
-            "classes": distinct(explanation.classes),
-            "label": None if explanation.label is None else int(explanation.label),
-            "note": getattr(explanation, "geometry_note", ""),
-            "mapped": [int(k) for k in explanation.mapped],
-            "maps": _maps(explanation.maps),
-            "footprint": explanation.footprint and _footprint(explanation.footprint),
-            "ledger": explanation.maps.sum(axis=(2, 3), dtype=np.float64),  # (M, t)
-            "mask": None if explanation.mask is None else _mask(explanation.mask),
-            "colours": b"".join(
-                c(np.arange(256), bytes=True)[:, :3].tobytes() for c in (COLOURS, BOTH)
-            ),
-        }
-    )
+    alone = getattr(explanation, "alone", None)
+    read = {name: getattr(explanation, name) for name in PRINTED} | {
+        "classes": distinct(explanation.classes),
+        "label": None if explanation.label is None else int(explanation.label),
+        "note": getattr(explanation, "geometry_note", ""),
+        "mapped": [int(k) for k in explanation.mapped],
+        "maps": _maps(explanation.maps),
+        "alone": None if alone is None else _maps(alone) | {"ledger": _ledger(alone)},
+        "footprint": explanation.footprint and _footprint(explanation.footprint),
+        "ledger": _ledger(explanation.maps),
+        "mask": None if explanation.mask is None else _mask(explanation.mask),
+        "colours": b"".join(
+            c(np.arange(256), bytes=True)[:, :3].tobytes() for c in (COLOURS, BOTH)
+        ),
+    }
     return json.dumps(read | more, separators=(",", ":"), allow_nan=False, default=_plain)
 
 
@@ -200,6 +199,11 @@ def contact_sheet(frames: np.ndarray, size: int = SIZE, quality: int = QUALITY) 
         f'height="{sheet.height}" style="max-width:100%;height:auto" '
         f'alt="The {len(frames)} frames of the clip in order of time, {columns} in a row">'
     )
+
+
+def _ledger(maps: np.ndarray) -> np.ndarray:
+    """Sums (M, t) of maps (M, t, h, w)."""
+    return maps.sum(axis=(2, 3), dtype=np.float64)
 
 
 def _maps(maps: np.ndarray) -> dict:
