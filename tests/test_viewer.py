@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import dataclass
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import av
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 from small import CELLS, FRAMES, SIZE, explanation
 
 from lib.explain.overlay import overlay
-from lib.viewer import caption, data, html, script
+from lib.viewer import caption, data, html, module, script
 from lib.viewer import page as alone
 from lib.viewer.viewer import BOTH, COLOURS, distinct
 
@@ -753,6 +754,41 @@ def test_the_page_is_told_of_frame_class_and_mode(open_page):
         ["cam-viewer", state | {"classIndex": 2}],
         ["cam-viewer", state | {"classIndex": 2, "mode": "heatmap"}],
     ]
+
+
+def test_a_widget_shows_it_and_is_told_what_is_shown(browser):
+    page = browser.new_page()
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto("about:blank")
+    shown = page.evaluate(
+        """async ([source, html, other]) => {
+          const state = { html }, listeners = {};
+          const model = { get: name => state[name], set: (name, value) => { state[name] = value; },
+            save_changes() { state.saved = { ...state.shown }; },
+            on: (name, act) => { listeners[name] = act; }, off: name => delete listeners[name] };
+          const { default: widget } = await import(`data:text/javascript,${source}`);
+          const end = widget.render({ model, el: document.body });
+          const ready = async () => {
+            while (!document.querySelector("cam-viewer[ready]")) await new Promise(setTimeout);
+            return document.querySelector("cam-viewer");
+          };
+          Object.assign(await ready(), { frame: 4 });
+          state.html = other;
+          listeners["change:html"]();
+          const [classIndex, saved] = [(await ready()).classIndex, state.saved];
+          end();
+          return { classIndex, saved, listeners: Object.keys(listeners).length };
+        }""",
+        [
+            quote(module()),
+            html(explanation(), selected=1, frame=0),
+            html(explanation(), selected=2),
+        ],
+    )
+    saved = dict(frame=4, classIndex=1, mode="overlay")
+    assert shown == dict(classIndex=2, saved=saved, listeners=0) and errors == []
+    page.close()
 
 
 def test_maps_with_fewer_steps_than_frames(open_page):

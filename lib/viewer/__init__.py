@@ -2,4 +2,4 @@
 
 from lib.viewer.gallery import cases, gallery
 from lib.viewer.point import point
-from lib.viewer.viewer import caption, data, element, html, page, script
+from lib.viewer.viewer import caption, data, element, html, module, page, script

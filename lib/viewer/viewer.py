@@ -27,6 +27,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from PIL import Image
 
 SCRIPT, STYLE = (Path(__file__).with_suffix(suffix) for suffix in (".js", ".css"))
+WIDGET = Path(__file__).with_name("widget.js")
 SIZE, QUALITY = 288, 82  # of frames, in pixels; of their WebP: as JPEG's 85, in half the bytes
 PAGE = Path(__file__).with_name("page.html")
 MODES = ("original", "overlay", "heatmap", "beside")
@@ -49,8 +50,22 @@ def page(title: str, body: str) -> str:
 
 def script(source: Path = SCRIPT) -> str:
     """What makes every `element` of a page a viewer; once is enough, more do no harm."""
-    code = source.read_text(encoding="utf-8")
-    return f"<script>{code.replace(STYLE.name, STYLE.read_text(encoding='utf-8'), 1)}</script>"
+    return f"<script>{_code(source)}</script>"
+
+
+def module() -> str:
+    """The viewer as an ES module, for a widget of anywidget in JupyterLab, Colab, VS Code, marimo::
+
+        class Viewer(anywidget.AnyWidget):
+            _esm = module()
+            html = traitlets.Unicode().tag(sync=True)
+            shown = traitlets.Dict().tag(sync=True)
+
+        viewer = Viewer(html=html(explanation))
+
+    `viewer.shown` becomes the frame, classIndex and mode that the reader has chosen.
+    """
+    return _code(SCRIPT) + _code(WIDGET)
 
 
 def element(
@@ -143,6 +158,11 @@ def distinct(names: Sequence[str]) -> list[str]:
         seen[name] += 1
         told.append(f"{name} ({seen[name]})" if count[name] > 1 else name)
     return told if len(set(told)) == len(told) else distinct(told)
+
+
+def _code(source: Path) -> str:
+    code = source.read_text(encoding="utf-8")
+    return code.replace(STYLE.name, STYLE.read_text(encoding="utf-8"), 1)
 
 
 def _check(explanation) -> None:
