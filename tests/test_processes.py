@@ -31,7 +31,7 @@ def start(folder, processes=1, **changed):
 
 
 def finish(folder, processes=1, **changed):
-    assert start(folder, processes, **changed).wait(300) == 0
+    assert start(folder, processes, **changed).wait(1800) == 0
     return torch.load(folder / "weights.pt", weights_only=True), json.loads(
         (folder / "log.json").read_text()
     )
