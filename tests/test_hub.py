@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import real
 import timm
 import torch
 import transformers
@@ -295,6 +296,16 @@ def test_explain_takes_the_networks_own_layer_or_another(name, earlier, cells):
     assert (own.layer, own.method) == (network.default_layer, "cam") and own.bias is not None
     other = explain(network, clip, 7, earlier, "gradcam", preprocess=small)
     assert other.layer == earlier and other.maps.shape == (1, 8, cells, cells)
+
+
+def test_the_weekly_look_at_real_weights(tmp_path, capsys):
+    saved(tmp_path / "mae", "videomae")
+    names = [str(tmp_path / "mae"), str(tmp_path)]
+    said = real.main(names)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{names[0]}: ") and "gradcam at model.videomae.encoder" in line
+    assert "(4, 3, 3) cells" in line
+    assert said.startswith(f"{tmp_path}: ") and real.main(names[:1]) is None
 
 
 # --- timm -----------------------------------------------------------------------------------------
