@@ -43,12 +43,13 @@ $(BUILT): $(PAGES) $(VENV)/installed-book | data
 	@trap 'rmdir .building' EXIT INT TERM; rm -rf _build && \
 	$(VENV)/bin/jupyter-book build . -W -n --keep-going && touch $@
 
-test: $(VENV)/installed-test
+# The book first: on a bare machine, with what it needs itself and nothing of the tests.
+test: $(BUILT)
+	$(MAKE) $(VENV)/installed-test
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m codespell_lib README.md lib book tests
 	$(RUN) -m pytest -m 'not built'
-	$(MAKE) book
 	$(RUN) -m pytest -m built
 
 outputs: $(BUILT)
