@@ -10,8 +10,6 @@ carried to time; Li et al. (2021, IEEE TCSVT, "Spatio-temporal perturbations") s
 `python -m lib.evaluation.splice --help`
 """
 
-import shlex
-import sys
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -23,8 +21,7 @@ from tqdm import tqdm
 
 from lib.data.arguments import one_line, whole
 from lib.evaluation.accuracy import wilson
-from lib.evaluation.command import begin, make_parser
-from lib.evaluation.record import add_to_record
+from lib.evaluation.command import add_to_record, begin, made_with, make_parser
 from lib.explain.clip import network_inputs
 from lib.explain.explanation import ExplainError
 from lib.explain.maps import GRADIENT_METHODS, maps_of, watching
@@ -133,9 +130,7 @@ def main() -> None:
     network, clips = begin(parser, args, 40 * args.groups, SEED)
     with one_line(parser, OSError, ValueError):
         found = splice(network, clips, args.groups, args.methods, args.layer, args.fit)
-    found |= dict(weights=args.weights.name, data=str(args.data or "drawn miniature clips"))
-    found |= dict(layer=args.layer, command=shlex.join([*parser.prog.split(), *sys.argv[1:]]))
-    add_to_record(args.record, {"splice": found})
+    add_to_record(args.record, {"splice": found | made_with(parser, args, "layer")})
 
 
 if __name__ == "__main__":
