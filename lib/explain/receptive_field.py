@@ -57,11 +57,6 @@ class ReceptiveField:
         """Extent of all that can reach a cell (t, y, x): the theoretical receptive field."""
         return tuple(round(before + after, 6) for before, after in self.field)
 
-    @property
-    def effective(self) -> tuple[float, ...]:
-        """Extent that holds 90% of a cell's paths (t, y, x): the effective receptive field."""
-        return tuple(round(before + after, 6) for before, after in self.core)
-
     def centres(self, axis: int, cells: int) -> np.ndarray:
         """Centres of cells as fractions of an axis. A fraction f is pixel f * size - 0.5, counting
         pixels from 0; it may lie outside 0..1 where padding is uneven. Where the axis could not be
