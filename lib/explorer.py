@@ -6,7 +6,6 @@ Where no kernel runs, as on a page of the built book, the viewer stands alone.
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import lru_cache, partial
 from html import escape
 from pathlib import Path
@@ -120,18 +119,7 @@ class Explorer(widgets.VBox):
             if self.clip is None or chosen == self._tried:
                 return
             self._tried = chosen
-            number, method, layer, classes, frames = chosen
-            explanation = None
-            with self._working():
-                clip = self._read(self._sources[number][1], frames)
-                indices = [self._names.index(name) for name in classes] or None
-                if indices is None and method in GRADIENT_METHODS and len(self._names) > MANY:
-                    side = min(self._options["size"], *clip.frames.shape[1:3])
-                    shown, preprocess = square(clip.frames, side), self._options.get("preprocess")
-                    inputs = network_inputs(self._network, shown, preprocess)
-                    indices = most_probable(self._network, inputs)
-                layer = None if method == "occlusion" else layer
-                explanation = explain(self._network, clip, indices, layer, method, **self._options)
+            explanation = self._attempt(self._explained, *chosen)
             if explanation is not None:
                 # As a cell shows it: scripts run in an output, not in `widgets.HTML`.
                 data = {"text/html": html(explanation), "text/plain": repr(explanation)}
@@ -139,13 +127,22 @@ class Explorer(widgets.VBox):
                 self._view.outputs = (shown,)
                 self.set_trait("explanation", explanation)
 
-    @contextmanager
-    def _working(self) -> Iterator[None]:
-        """Busy inside; what goes wrong there ends it, and is said in `error`."""
-        error = ""
+    def _explained(self, number: int, method: str, layer, classes, frames: int) -> Explanation:
+        clip = self._read(self._sources[number][1], frames)
+        indices = [self._names.index(name) for name in classes] or None
+        if indices is None and method in GRADIENT_METHODS and len(self._names) > MANY:
+            shown = square(clip.frames, min(self._options["size"], *clip.frames.shape[1:3]))
+            inputs = network_inputs(self._network, shown, self._options.get("preprocess"))
+            indices = most_probable(self._network, inputs)
+        layer = None if method == "occlusion" else layer
+        return explain(self._network, clip, indices, layer, method, **self._options)
+
+    def _attempt(self, work: Callable, *given: Any) -> Any:
+        """What `work` gives, busy until then; None where it goes wrong, which `error` says."""
+        error, result = "", None
         self.set_trait("busy", True)
         try:
-            yield
+            result = work(*given)
         except KeyboardInterrupt:
             error = "Stopped. Choose again to go on."
         except (ValueError, RuntimeError, OSError) as refusal:  # of the file, network or layer
@@ -153,6 +150,7 @@ class Explorer(widgets.VBox):
         finally:
             self.set_trait("busy", False)
         self.set_trait("error", error)
+        return result
 
     def _progress(self, steps: Sequence) -> Iterator:
         """The steps, one by one, shown in the bar."""
@@ -165,11 +163,9 @@ class Explorer(widgets.VBox):
     def _uploaded(self, change) -> None:
         for file in change.new:
             name = Path(file["name"]).name
-            read, clip = partial(self._read_upload, name, bytes(file["content"])), None
+            read = partial(self._read_upload, name, bytes(file["content"]))
             with self._lock:
-                with self._working():
-                    clip = self._read(read, self.frames)
-                if clip is not None:
+                if self._attempt(self._read, read, self.frames) is not None:
                     self._sources.append((name, read))
                     with self.hold_trait_notifications():  # a new list chooses its first
                         self._menus["clip"].options = self._clips.items()

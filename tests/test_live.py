@@ -15,8 +15,8 @@ import test_site
 from axe_playwright_python.sync_playwright import Axe
 from inpage import PACKAGE, VERSION, package, stage
 from live import ACT, asked, gestures, loaded
-from pages import served
 from PIL import Image
+from printable import served
 from test_site import ROOT, SITE, opened
 
 from lib import miniature

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 import printable
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from pages import READY, served
+from pages import READY
 from pages import opened as measured
 from pypdf import PdfReader
 
@@ -92,7 +92,7 @@ def test_pictures_are_described(name):
 @pytest.fixture(scope="module")
 def site() -> Iterator[str]:
     """The built site on a port of this machine."""
-    with served(SITE) as address:
+    with printable.served(SITE) as address:
         yield address
 
 

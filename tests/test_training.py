@@ -327,6 +327,7 @@ def test_a_checkpoint_that_is_none(tmp_path):
     ("lr", -1.0), ("lr", float("nan")), ("warmup", 1.5), ("warmup", -0.1),
     ("label_smoothing", 2.0), ("weight_decay", -1.0), ("workers", -1), ("seed", -1),
     ("optimizer", "adam"), ("workers", 10**6), ("seed", 2**64), ("weight_decay", float("inf")),
+    ("lr", 1e6), ("batch", 10**9), ("epochs", 10**9),
 ])  # fmt: skip
 def test_settings_that_make_no_sense_are_refused_by_name(name, value, monkeypatch, capsys):
     with pytest.raises(ValueError, match=f"^{name}={value}: must be "):

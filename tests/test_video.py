@@ -568,6 +568,16 @@ def test_damaged_zips(tmp_path):
         assert str(path) in str(error.value)
 
 
+def test_a_zip_is_read_whatever_it_is_called(tmp_path):
+    """FFmpeg would find the stored pictures, and call three of them a video."""
+    write_frames(tmp_path / "31", numbered(12))
+    path = zipped(tmp_path / "31").rename(tmp_path / "31.mp4")
+    assert numbers(read_clip(path, 12, 12)) == list(range(12))
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(VideoError, match="31.mp4: a damaged zip"):
+        read_clip(path)
+
+
 def test_a_stream_without_a_decoder(tmp_path):
     path = encode(tmp_path / "clip.webm", numbered(12), codec="libvpx-vp9")
     path.write_bytes(path.read_bytes().replace(b"V_VP9", b"V_VQ9"))

@@ -10,10 +10,10 @@ import gzip
 import hashlib
 import io
 import json
-import re
 import shutil
 import subprocess
 import tarfile
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +66,7 @@ def stage() -> dict:
     for emoji in THINGS:
         image = drawing.twemoji(emoji)
         parts = {"image": url(image, "webp", quality=90), "shadow": shadow(image, 0.4)}
-        things.append({"name": re.sub("^an? ", "", drawing.name(emoji)), **parts})
+        things.append({"name": unicodedata.name(emoji[0]).lower(), **parts})
     for tone, name, sleeve in zip(TONES, TONE_NAMES, SLEEVES):
         image, (x, y) = drawing.arm(HAND, tone, sleeve)
         image = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)  # the thumb stays up

@@ -5,12 +5,14 @@
 Needs a built site and a Chromium.
 """
 
+import gzip
 import io
 import shutil
 import sys
 import threading
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -18,12 +20,44 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "_build" / "html"
+TEXT = {".html", ".js", ".css", ".svg", ".json"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *args) -> None:
-        pass
+@lru_cache
+def compressed(path: Path) -> bytes:
+    return gzip.compress(path.read_bytes())
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """A folder on a port of this machine, text compressed."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=str(folder))
+
+        def do_GET(self) -> None:
+            path = Path(self.translate_path(self.path))
+            if path.suffix not in TEXT or not path.is_file():
+                return super().do_GET()
+            body = compressed(path)
+            self.send_response(200)
+            self.send_header("Content-Type", self.guess_type(path))
+            self.send_header("Content-Encoding", "gzip")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
 
 
 def pages() -> list[str]:
@@ -36,18 +70,13 @@ def printed(names: Iterable[str], browser) -> bytes:
     """The pages of the site as one PDF, A4, printed by a browser of playwright."""
     from pypdf import PdfWriter
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=SITE))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     book, page = PdfWriter(), browser.new_page()
-    try:
+    with served(SITE) as address:
         for name in names:
-            address = f"http://127.0.0.1:{server.server_port}/{name}.html"
-            page.goto(address, wait_until="networkidle")
+            page.goto(f"{address}/{name}.html", wait_until="networkidle")
             title = page.title().split(" — ")[0]
             book.append(io.BytesIO(page.pdf(format="A4", print_background=True)), title)
-    finally:
-        page.close()
-        server.shutdown()
+    page.close()
     whole = io.BytesIO()
     book.write(whole)
     return whole.getvalue()

@@ -62,7 +62,7 @@ def check(
     if not splits or not set(splits) <= set(SPLITS):
         raise ValueError(f"splits={splits}: choose from {', '.join(SPLITS)}")
     annotations = Annotations(root, faults := [])
-    known = annotations.names()
+    known = annotations.names
     classes = gathered(known if classes is None else classes) if known else {}
     names, templates = list(classes), list(classes.values())
     report = Report({split: dict.fromkeys(names, 0) for split in splits})
@@ -73,7 +73,7 @@ def check(
         for item in unknown if known else []:
             what = f"the labels file lacks the template {item.template!r}"
             report.troubles.append(Trouble("unlabelled", split, item.id, what))
-    for path, what in dict.fromkeys(faults):
+    for path, what in faults:
         report.troubles.append(Trouble("annotation", path.name, "", what))
     with processes(workers) as pool:
         read = pool.map(_different_frames, [item.path for _, item in to_read], chunksize=16)

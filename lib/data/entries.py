@@ -1,4 +1,4 @@
-"""Annotation files as they are read: each fault is told, with its line or entry, to `fault`."""
+"""Annotation files as they are read: what is wrong is told, with its line or entry, to `fault`."""
 
 import csv
 import io
@@ -7,33 +7,34 @@ from collections.abc import Callable
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-Fault = Callable[[Path, str], None]  # is given the file, and what is wrong
 
-
-def read_json(path: Path, kind: type, fault: Fault) -> Any:
-    """A list or a dict; an empty one after a fault."""
-    text = _text(path, fault)
-    if text is None:
-        return kind()
+def read(path: Path, kind: type, fault: Callable[[str], None]) -> list[tuple[str, Any]]:
+    """What a file holds, each with where it stands: the lines of CSV ("line 1", cells), without
+    empty ones; or of JSON, a list ("entry 1", entry) or a dict (name, (name, value))."""
+    content, rows, wrong = path.read_bytes(), [], ""
     try:
-        found = json.loads(text, object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
-        fault(path, f"not whole JSON ({error}); copy or draw it again")
-        return kind()
-    if not isinstance(found, kind):
-        fault(path, f"holds a {type(found).__name__}; a {kind.__name__} is needed")
-    return found if isinstance(found, kind) else kind()
-
-
-def read_rows(path: Path, fault: Fault) -> list[tuple[str, list[str]]]:
-    """("line 1", its cells) of a CSV file; empty lines are passed over."""
-    lines, rows = csv.reader(io.StringIO(_text(path, fault) or "", newline=""), delimiter=";"), []
-    try:
-        for row in lines:
-            rows.append((f"line {lines.line_num}", [cell.strip() for cell in row]))
+        text = content.decode(json.detect_encoding(content))  # a byte-order mark is no fault
+        if path.suffix == ".csv":
+            lines = csv.reader(io.StringIO(text, newline=""), delimiter=";")
+            for row in lines:
+                rows.append((f"line {lines.line_num}", [cell.strip() for cell in row]))
+            rows = [(where, row) for where, row in rows if any(row)]
+        elif not isinstance(found := json.loads(text, object_pairs_hook=_once), kind):
+            wrong = f"holds a {type(found).__name__}; a {kind.__name__} is needed"
+        elif kind is dict:
+            rows = [(f"{name!r:.60}", (name, value)) for name, value in found.items()]
+        else:
+            rows = [(f"entry {n}", entry) for n, entry in enumerate(found, start=1)]
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        wrong = f"line {line}: not in UTF-8; save the file in UTF-8"
     except csv.Error as error:
-        fault(path, f"line {lines.line_num}: {error}")
-    return [(where, row) for where, row in rows if any(row)]
+        wrong = f"line {lines.line_num}: {error}"
+    except (ValueError, RecursionError) as error:
+        wrong = f"not whole JSON ({error}); copy or draw it again"
+    if wrong:
+        fault(wrong)
+    return rows
 
 
 def wrong_with(entry: Any) -> str:
@@ -51,16 +52,6 @@ def wrong_with(entry: Any) -> str:
     if not (isinstance(objects, list) and all(isinstance(x, str) for x in objects)):
         return f"placeholders {objects!r:.60} are no list of texts"
     return ""
-
-
-def _text(path: Path, fault: Fault) -> str | None:
-    content = path.read_bytes()
-    try:
-        return content.decode(json.detect_encoding(content))  # a byte-order mark is no fault
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        fault(path, f"line {line}: not in UTF-8; save the file in UTF-8")
-        return None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict:

@@ -14,7 +14,12 @@ JPEG_RATE = 12.0  # JPEGs a second in a folder or zip, as Something-Something ha
 
 
 def is_jpegs(path: Path) -> bool:
-    return path.is_dir() or path.suffix.lower() == ".zip"
+    """Whether this is a folder, or a zip by its name or its first bytes: FFmpeg would take the
+    pictures in a zip that is called .mp4 for a video."""
+    if path.is_dir() or path.suffix.lower() == ".zip":
+        return True
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\3\4"
 
 
 def is_frame(name: str) -> bool:

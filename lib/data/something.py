@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from lib.data.entries import read_json, read_rows, wrong_with
+from lib.data.entries import read, wrong_with
 from lib.data.video import Clip, read_clip
 
 SPLITS = ("train", "validation", "test")
@@ -122,44 +122,50 @@ class Annotations:
 
     def __init__(self, root: str | Path, faults: list[tuple[Path, str]] | None = None):
         self.root, self.faults, self._entries = Path(root), faults, {}
-        self._json, self._rows = (partial(f, fault=self.fault) for f in (read_json, read_rows))
         if not self.root.is_dir():
             raise FileNotFoundError(f"{root}: no such folder; unpack or draw the dataset there")
         labels = {release: f"labels.{kind}" for release, (_, kind) in RELEASES.items()}
-        found = [name for name in RELEASES if labels[name] in annotation_files(self.root, name)]
+        files = {release: annotation_files(self.root, release) for release in RELEASES}
+        found = [release for release in RELEASES if labels[release] in files[release]]
         if not found:
-            files = " nor ".join(PREFIX.format(name) + labels[name] for name in RELEASES)
+            missing = " nor ".join(PREFIX.format(name) + labels[name] for name in RELEASES)
             remedy = "unpack or draw the dataset there"
-            raise FileNotFoundError(f"{root}: has neither {files}; {remedy}")
+            raise FileNotFoundError(f"{root}: has neither {missing}; {remedy}")
         if len(found) > 1:
             raise ValueError(f"{root}: both releases are there; give each a folder of its own")
         self.release = found[0]
-        self.files = annotation_files(self.root, self.release)
+        self.files, self.kind = files[self.release], RELEASES[self.release][1]
 
-    def file(self, name: str) -> Path:
-        """Where an annotation file is."""
+    def read(self, name: str, kind: type = list) -> list[tuple[str, Any]]:
+        """What an annotation file holds, a list or a dict, each with where it stands."""
         if name not in self.files:
             name = PREFIX.format(self.release) + name
             raise FileNotFoundError(f"{self.root}: {name} is missing; looked for it in labels, too")
-        return self.files[name]
+        return read(self.files[name], kind, partial(self.fault, name))
 
+    def fault(self, name: str, what: str) -> None:
+        """Note what is wrong with a file, or raise it."""
+        path = self.files[name]
+        if self.faults is None:
+            remedy = f"`python -m lib.data.check {self.root}` lists all faults"
+            raise ValueError(f"{path}: {what}; {remedy}")
+        self.faults.append((path, what))
+
+    @cached_property
     def names(self) -> list[str]:
         """The templates of the labels file, in order, without brackets."""
-        path, numbers = self.file(f"labels.{RELEASES[self.release][1]}"), {}
-        if self.release == "v1":
-            found = [(row[0], n, where) for n, (where, row) in enumerate(self._rows(path))]
-        else:
-            found = [(name, n, f"{name!r:.60}") for name, n in self._json(path, dict).items()]
+        file, numbers = f"labels.{self.kind}", {}
+        found = self.read(file, dict)
+        if self.kind == "csv":  # the number of a template is its line
+            found = [(where, (row[0], n)) for n, (where, row) in enumerate(found)]
         if not found:
-            self.fault(path, "names no template")
-        taken = set()
-        for name, number, where in found:
+            self.fault(file, "names no template")
+        for where, (name, number) in found:
             if not re.fullmatch(r"\d{1,9}", str(number)):
-                self.fault(path, f"{where}: its number is {number!r:.60}, not a whole number")
-            elif {plain(name), int(number)} & taken:
-                self.fault(path, f"{where}: the template or its number is there twice")
+                self.fault(file, f"{where}: its number is {number!r:.60}, not a whole number")
+            elif plain(name) in numbers or int(number) in numbers.values():
+                self.fault(file, f"{where}: the template or its number is there twice")
             else:
-                taken |= {plain(name), int(number)}
                 numbers[plain(name)] = int(number)
         return sorted(numbers, key=numbers.__getitem__)
 
@@ -167,20 +173,20 @@ class Annotations:
         """The same, written as in the train and validation files."""
         items = self.items("train") + self.items("validation")
         written = {plain(item.template): item.template for item in items}
-        return [written.get(name, name) for name in self.names()]
+        return [written.get(name, name) for name in self.names]
 
     def items(self, split: str) -> list[Item]:
         """The videos of a split, with the class index -1; the template "" where none is known."""
-        suffix, kind = RELEASES[self.release]
+        suffix = RELEASES[self.release][0]
         suffixes = {name.format(self.release): suffix for name in FOLDERS} | {CACHED: ".zip"}
         folder = next((name for name in suffixes if (self.root / name).is_dir()), None)
         if folder is None:
             raise FileNotFoundError(f"{self.root}: no folder of videos, as {', '.join(suffixes)}")
         answers, items, entries = {}, [], self.entries(split)
         if split == "test" and not all("template" in entry for entry in entries.values()):
-            for where, row in self._rows(path := self.file("test-answers.csv")):
+            for where, row in self.read(file := "test-answers.csv"):
                 if len(row) < 2 or row[0] in answers:
-                    self.fault(path, f"{where}: not ID;TEMPLATE, or the id is there twice")
+                    self.fault(file, f"{where}: not ID;TEMPLATE, or the id is there twice")
                 answers.setdefault(row[0], row[-1])
         for id, entry in entries.items():
             template = entry.get("template", answers.get(id, ""))
@@ -192,31 +198,20 @@ class Annotations:
     def entries(self, split: str) -> dict[str, dict]:
         """What the file of a split says of each video, by its id."""
         if split not in self._entries:
-            kind, good = RELEASES[self.release][1], {}
-            path = self.file(f"{split}.{kind}")
-            if kind == "csv":
-                columns = "id", "template"
-                found = [(where, dict(zip(columns, row))) for where, row in self._rows(path)]
-            else:
-                found = [(f"entry {n}", e) for n, e in enumerate(self._json(path, list), start=1)]
-            for where, entry in found:
+            rows, good = self.read(file := f"{split}.{self.kind}"), {}
+            self._entries[split] = good
+            for where, entry in rows:
+                if self.kind == "csv":
+                    entry = dict(zip(("id", "template"), entry))
                 if wrong := wrong_with(entry):
-                    self.fault(path, f"{where}: {wrong}")
+                    self.fault(file, f"{where}: {wrong}")
                     continue
-                seen, id = self._entries | {split: good}, str(entry["id"])
-                if already := [name for name, ids in seen.items() if id in ids]:
-                    self.fault(path, f"{where}: id {id} is in {already[0]} already")
+                id = str(entry["id"])
+                if already := [name for name, ids in self._entries.items() if id in ids]:
+                    self.fault(file, f"{where}: id {id} is in {already[0]} already")
                 else:
                     good[id] = entry
-            self._entries[split] = good
         return self._entries[split]
-
-    def fault(self, path: Path, what: str) -> None:
-        """Note what is wrong with a file, or raise it."""
-        if self.faults is None:
-            remedy = f"`python -m lib.data.check {self.root}` lists all faults"
-            raise ValueError(f"{path}: {what}; {remedy}")
-        self.faults.append((path, what))
 
     def labelled(self) -> list[Item]:
         """The videos of all splits; without the test split where its templates are kept back."""
@@ -228,7 +223,7 @@ class Annotations:
     def choose(self, items: list[Item], templates: list[list[str]]) -> tuple[list, list]:
         """Items whose template a class gathers, with the class's index; and items whose template
         the labels file lacks."""
-        index, known = class_indices(templates), set(self.names())
+        index, known = class_indices(templates), set(self.names)
         chosen, unknown = [], []
         for item in items:
             template = plain(item.template)

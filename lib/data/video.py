@@ -96,8 +96,6 @@ def read_clip(
         raise ValueError(f"at={at}: choose from 0, the beginning, to 1, the end")
     if not isinstance(crop, Crop | None):
         raise TypeError(f"crop={crop!r}: a Crop or None")
-    if size is not None:
-        check_clip(path, frames, size, size)
     with reading(path):
         origin, length, note = _extent(path)
         if start and start >= length - TOLERANCE:
@@ -130,11 +128,10 @@ def square(frames: np.ndarray, size: int, crop: Crop = CENTRE) -> np.ndarray:
 
 def _cut(path: Path, frames: int, size: int | None, crop: Crop | None, picture: np.ndarray):
     """What is kept of one picture (H, W, 3) of so many; a copy, so that the rest can go."""
-    if size is not None:
-        return square(picture[None], size, crop or CENTRE)[0]
-    picture = picture if crop is None else crop.of(picture[None])[0].copy()
-    check_clip(path, frames, *picture.shape[1::-1])
-    return picture
+    if size is None and crop is not None:
+        picture = crop.of(picture[None])[0].copy()
+    check_clip(path, frames, size or picture.shape[1], size or picture.shape[0])
+    return picture if size is None else square(picture[None], size, crop or CENTRE)[0]
 
 
 def _sample(timed: Iterator, wanted: np.ndarray, picture: Callable) -> list:

@@ -1,16 +1,12 @@
 """The command: `python -m lib.evaluation --help`."""
 
-import shlex
-import sys
-
 import numpy as np
 
 from lib.data.arguments import one_line, whole
 from lib.data.video import VideoError
 from lib.data.views import Windows
 from lib.evaluation.accuracy import ORDERS, Results, evaluate
-from lib.evaluation.command import begin, make_parser
-from lib.evaluation.record import add_to_record
+from lib.evaluation.command import add_to_record, begin, made_with, make_parser
 
 FRAMES = [f"frame {t}" for t in range(16)]  # each alone
 
@@ -39,9 +35,7 @@ def main() -> None:
         results = evaluate(network, clips, orders, args.workers).over(args.windows)
     figures = figures_of_frames(results) if args.single else figures_of(results)
     also = ("resplit", "windows") if args.data else ("seed",)
-    about = {name: getattr(args, name) for name in ("split", "classes", *also)}
-    about |= dict(data=str(args.data or "drawn miniature clips"), weights=args.weights.name)
-    about |= dict(command=shlex.join(["python", "-m", "lib.evaluation", *sys.argv[1:]]))
+    about = made_with(parser, args, "split", "classes", *also)
     add_to_record(args.record, {"single_frame" if args.single else args.split: figures | about})
 
 

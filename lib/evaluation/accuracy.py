@@ -80,11 +80,11 @@ class Results:
         right, labels = self.rank() == 0, self.labels
         return {self.classes[k]: float(right[labels == k].mean()) for k in np.unique(labels)}
 
-    def mistakes(self, most: int = 10) -> list[tuple[str, str, int]]:
-        """The most frequent mistakes, in order: (true class, predicted class, clips)."""
+    def mistakes(self) -> list[tuple[str, str, int]]:
+        """The ten most frequent mistakes, in order: (true class, predicted class, clips)."""
         counts = self.confusion()
         np.fill_diagonal(counts, 0)
-        order = np.argsort(-counts, axis=None, kind="stable")[: min(most, np.count_nonzero(counts))]
+        order = np.argsort(-counts, axis=None, kind="stable")[: min(10, np.count_nonzero(counts))]
         pairs = zip(*np.unravel_index(order, counts.shape))
         return [(self.classes[i], self.classes[j], int(counts[i, j])) for i, j in pairs]
 

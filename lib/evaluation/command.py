@@ -1,6 +1,10 @@
 """What the commands of this room share: which clips, which weights, where the figures go."""
 
 import argparse
+import json
+import os
+import shlex
+import sys
 from pathlib import Path
 
 import torch
@@ -11,7 +15,7 @@ from lib.data.arguments import one_line
 from lib.data.labels import CLASS_SETS, class_set
 from lib.data.something import SPLITS, SomethingSomething
 from lib.evaluation.accuracy import refuse_other_classes
-from lib.evaluation.record import read_record
+from lib.files import write_text
 from lib.model import WEIGHTS, load
 
 
@@ -48,3 +52,31 @@ def begin(
             classes = clips.classes
         refuse_other_classes(network, classes)
     return network.to("cuda" if torch.cuda.is_available() else "cpu"), clips
+
+
+def made_with(parser: argparse.ArgumentParser, args: argparse.Namespace, *names: str) -> dict:
+    """What figures depend on: these arguments, the clips, the weights; and the command."""
+    chosen = {name: getattr(args, name) for name in names}
+    chosen |= dict(data=str(args.data or "drawn miniature clips"), weights=args.weights.name)
+    return chosen | dict(command=shlex.join([*parser.prog.split(), *sys.argv[1:]]))
+
+
+def read_record(path: Path | None) -> dict:
+    """The figures in a file, none where there is no file yet. To be asked before a long run: an
+    OSError or ValueError, naming the file, says why its figures could not be added."""
+    if path and not os.access(path.parent, os.W_OK):
+        raise OSError(f"{path}: there is no such folder, or it cannot be written; make it")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path and path.exists() else {}
+        if not isinstance(found, dict):
+            raise ValueError(f"a {type(found).__name__}, not names with figures")
+        return found
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not figures in JSON ({error}); name another file") from error
+
+
+def add_to_record(path: Path | None, figures: dict) -> None:
+    """Print figures, and put them in a file beside what it holds under other names."""
+    print(json.dumps(figures, indent=1))
+    if path:
+        write_text(path, json.dumps(read_record(path) | figures, indent=1) + "\n")

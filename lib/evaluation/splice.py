@@ -10,8 +10,6 @@ carried to time; Li et al. (2021, IEEE TCSVT, "Spatio-temporal perturbations") s
 `python -m lib.evaluation.splice --help`
 """
 
-import shlex
-import sys
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -23,8 +21,7 @@ from tqdm import tqdm
 
 from lib.data.arguments import one_line, whole
 from lib.evaluation.accuracy import wilson
-from lib.evaluation.command import begin, make_parser
-from lib.evaluation.record import add_to_record
+from lib.evaluation.command import add_to_record, begin, made_with, make_parser
 from lib.explain.clip import network_inputs
 from lib.explain.explanation import ExplainError
 from lib.explain.maps import GRADIENT_METHODS, maps_of, watching
@@ -37,11 +34,11 @@ CERTAIN = 0.5  # the least probability of a clip's own class
 Group = list[tuple[Tensor, int]]  # inputs (1, 3, T, H, W), each with its class index
 
 
-def well_known(network: nn.Module, clips: Dataset, size: int, seed: int = 0) -> Iterator[Group]:
+def well_known(network: nn.Module, clips: Dataset, size: int) -> Iterator[Group]:
     """Groups of `size` clips of different classes, each named rightly with a probability of at
-    least `CERTAIN`, in an order drawn from the seed. A clip is in one group at most."""
+    least `CERTAIN`, in an order that is drawn once for all. A clip is in one group at most."""
     waiting: list[dict[int, Tensor]] = []
-    for index in np.random.default_rng(seed).permutation(len(clips)).tolist():
+    for index in np.random.default_rng(0).permutation(len(clips)).tolist():
         frames, cls = clips[index]
         inputs = network_inputs(network, frames)
         with evaluation_mode(network), torch.inference_mode():
@@ -133,9 +130,7 @@ def main() -> None:
     network, clips = begin(parser, args, 40 * args.groups, SEED)
     with one_line(parser, OSError, ValueError):
         found = splice(network, clips, args.groups, args.methods, args.layer, args.fit)
-    found |= dict(weights=args.weights.name, data=str(args.data or "drawn miniature clips"))
-    found |= dict(layer=args.layer, command=shlex.join([*parser.prog.split(), *sys.argv[1:]]))
-    add_to_record(args.record, {"splice": found})
+    add_to_record(args.record, {"splice": found | made_with(parser, args, "layer")})
 
 
 if __name__ == "__main__":

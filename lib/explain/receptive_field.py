@@ -57,11 +57,6 @@ class ReceptiveField:
         """Extent of all that can reach a cell (t, y, x): the theoretical receptive field."""
         return tuple(round(before + after, 6) for before, after in self.field)
 
-    @property
-    def effective(self) -> tuple[float, ...]:
-        """Extent that holds 90% of a cell's paths (t, y, x): the effective receptive field."""
-        return tuple(round(before + after, 6) for before, after in self.core)
-
     def centres(self, axis: int, cells: int) -> np.ndarray:
         """Centres of cells as fractions of an axis. A fraction f is pixel f * size - 0.5, counting
         pixels from 0; it may lie outside 0..1 where padding is uneven. Where the axis could not be
@@ -236,10 +231,11 @@ class PathCount(TorchFunctionMode):
         """A mean over the window, weighted by energies, the same for every channel of a group."""
         energy = self.energies.get(id(weight), torch.ones(weight.shape[2:]))
         energy = energy if energy.any() else torch.ones_like(energy)
-        pads = {"valid": 0}.get(padding, padding)
         if padding == "same":
-            reach = [d * (k - 1) for d, k in zip(_each(dilation, energy.ndim), energy.shape)]
-            pads = [(r // 2, r - r // 2) for r in reach]
+            reach = zip(_each(dilation, energy.ndim), energy.shape)
+            pads = [(d * (k - 1) // 2, (d * (k - 1) + 1) // 2) for d, k in reach]
+        else:
+            pads = [(p, p) for p in _each(0 if padding == "valid" else padding, energy.ndim)]
         x = _mean(x.unflatten(1, (groups, -1)).mean(2), energy, stride, pads, dilation)
         return x.repeat_interleave(len(weight) // groups, 1)
 
@@ -255,20 +251,18 @@ def _average_pool(x, kernel_size, stride=None, padding=0, ceil_mode=False, *_, *
     return _max_pool(x, kernel_size, stride, padding, 1, ceil_mode)
 
 
-def _mean(x: Tensor, weights: Tensor, stride, padding, dilation) -> Tensor:
-    """A mean of x (N, C, ...) over sliding windows, one axis after the other, weighted by the sums
-    of the weights. padding: a number or a pair (before, after) for each axis."""
-    n = weights.ndim
-    for i, *of_axis in zip(range(n), *(_each(value, n) for value in (stride, padding, dilation))):
-        step, (before, after), spread = of_axis[0], _each(of_axis[1], 2), of_axis[2]
-        sums, length = weights.to(x).movedim(i, -1).sum_to_size(weights.shape[i]), x.shape[i - n]
-        count = (length + before + after - spread * (len(sums) - 1) - 1) // step + 1
-        places = torch.arange(count)[:, None] * step + torch.arange(len(sums)) * spread - before
-        mean = x.new_zeros(count, length)
-        places, shares = places.clip(0, length - 1).to(x.device), sums / sums.sum()
-        mean.scatter_add_(1, places, shares.expand(count, -1))
-        x = (x.transpose(i - n, -1) @ mean.T).transpose(i - n, -1)
-    return x
+def _mean(x: Tensor, weights: Tensor, stride, pads: list, dilation) -> Tensor:
+    """A mean of x (N, C, ...) over sliding windows, weighted. pads: (before, after) of each axis,
+    where all is as at the border."""
+    around = [p for pair in reversed(pads) for p in pair]
+    channels = F.pad(x, around, mode="replicate").flatten(0, 1).unsqueeze(1)  # (N C, 1, ...)
+    slide = (F.conv1d, F.conv2d, F.conv3d)[weights.ndim - 1]
+    weights = weights.to(x)[None, None]
+    return (
+        slide(channels, weights / weights.sum(), None, stride, 0, dilation)
+        .unflatten(0, x.shape[:2])
+        .squeeze(2)
+    )
 
 
 def _each(value, n: int) -> Sequence:

@@ -16,9 +16,7 @@ def live(clips: Mapping[str, Clip], inside: str = "", folder: str = FOLDER) -> G
     """The network in a page, with clips by name to ask it about; `inside` is more HTML in it, such
     as a `<cam-stage>`. Each clip has as many square frames as the network wants."""
     parts = [f'<cam-live src="{escape(folder)}"><noscript>{ELSEWHERE}</noscript>']
-    for name, clip in clips.items():
-        picture = contact_sheet(clip.frames)[1]
-        parts.append(picture.replace("<img", f'<img data-clip="{escape(name)}"', 1))
+    parts += [contact_sheet(clip.frames, clip=name)[1] for name, clip in clips.items()]
     names = ["live.js", "stage.js"] if "cam-stage" in inside else ["live.js"]
     own = "".join(f'<script defer src="{escape(folder)}{name}"></script>' for name in names)
     return Gallery(len(clips), f"{''.join(parts)}{inside}</cam-live>{script()}{own}")

@@ -41,19 +41,16 @@ def alone(folder: Path | str | None) -> Iterator[None]:
     if not folder or distributed.rank() > 0:
         yield
         return
-    lock = FileLock(Path(folder) / "running.lock", blocking=False)
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        lock = FileLock(Path(folder) / "running.lock", blocking=False).acquire()
     except Timeout as error:
         wait = "another run is in this folder; wait for its end, or name another (--folder)"
         raise CannotStart(f"{folder}: {wait}") from error
     except OSError as error:
         raise CannotStart(f"{folder}: cannot be written ({error.strerror}); {REMEDY}") from error
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 class Journal:

@@ -28,19 +28,15 @@ class Settings:
     seed: int = 0  # where all random numbers of the run begin
 
     def __post_init__(self):
-        rules = {
-            "at least 1": (lambda value: value >= 1, ("epochs", "passes", "batch", "accumulate")),
-            "from 0 to 1000": (lambda value: 0 <= value <= 1000, ("weight_decay", "workers")),
-            "from 0 to 2^32": (lambda value: 0 <= value <= 2**32, ("seed",)),
-            "from 0 to 1": (lambda value: 0 <= value <= 1, ("warmup", "label_smoothing")),
-            "more than 0, and finite": (lambda value: 0 < value < float("inf"), ("lr",)),
-            "16 or 1": (lambda value: value in (16, 1), ("frames",)),
-            "adamw or sgd": (lambda value: value in ("adamw", "sgd"), ("optimizer",)),
-        }
-        for rule, (fits, names) in rules.items():
-            for name in names:
-                if not fits(value := getattr(self, name)):
-                    raise ValueError(f"{name}={value}: must be {rule}")
+        limits = dict.fromkeys(("epochs", "passes", "batch", "accumulate"), (1, 65_536))
+        limits |= dict(lr=(1e-12, 1000), weight_decay=(0, 1000), workers=(0, 1000))
+        limits |= dict(warmup=(0, 1), label_smoothing=(0, 1), seed=(0, 2**32))
+        for name, (least, most) in limits.items():
+            if not least <= (value := getattr(self, name)) <= most:
+                raise ValueError(f"{name}={value}: must be from {least} to {most}")
+        for name, choices in dict(frames=(16, 1), optimizer=("adamw", "sgd")).items():
+            if (value := getattr(self, name)) not in choices:
+                raise ValueError(f"{name}={value}: must be {choices[0]} or {choices[1]}")
 
     def of_the_result(self) -> dict:
         """Those that the result depends on: speed and memory may change when a run goes on."""

@@ -200,9 +200,12 @@ def _class_index(explanation, chosen: int | str | None, argument: str = "selecte
     return int(index)
 
 
-def contact_sheet(frames: np.ndarray, size: int = SIZE, quality: int = QUALITY) -> tuple[dict, str]:
+def contact_sheet(
+    frames: np.ndarray, size: int = SIZE, quality: int = QUALITY, clip: str = ""
+) -> tuple[dict, str]:
     """All frames (T, H, W, 3) uint8 of a clip, each at most `size` pixels wide and high, in one
-    picture: how it is laid out, and the picture as an HTML tag."""
+    picture: how it is laid out, and the picture as an HTML tag, with the clip's name if it has
+    one."""
     shrink = min(1.0, size / max(frames.shape[1:3]))
     height, width = (max(1, round(side * shrink)) for side in frames.shape[1:3])
     columns = math.ceil(math.sqrt(len(frames)))
@@ -214,8 +217,9 @@ def contact_sheet(frames: np.ndarray, size: int = SIZE, quality: int = QUALITY) 
     file = io.BytesIO()
     sheet.save(file, "WEBP", quality=quality)
     layout = {"frames": len(frames), "columns": columns, "width": width, "height": height}
+    named = f'data-clip="{escape(clip)}" ' if clip else ""
     return layout, (
-        f'<img src="data:image/webp;base64,{_plain(file.getvalue())}" width="{sheet.width}" '
+        f'<img {named}src="data:image/webp;base64,{_plain(file.getvalue())}" width="{sheet.width}" '
         f'height="{sheet.height}" style="max-width:100%;height:auto" '
         f'alt="The {len(frames)} frames of the clip in order of time, {columns} in a row">'
     )

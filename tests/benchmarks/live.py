@@ -19,12 +19,13 @@ import time
 from pathlib import Path
 
 import numpy as np
-from pages import LATENCY_MS, MEGABITS, SITE, served
+from pages import LATENCY_MS, MEGABITS
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "book" / "_ext")]
 
 from conftest import QUIET, chromium  # noqa: E402
+from printable import SITE, served  # noqa: E402
 
 from lib import miniature  # noqa: E402
 from lib.explain import explain  # noqa: E402

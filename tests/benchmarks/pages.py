@@ -15,7 +15,6 @@ requirejs`. Without FOLDER they are left out.
 from __future__ import annotations
 
 import argparse
-import gzip
 import io
 import json
 import os
@@ -24,19 +23,16 @@ import shlex
 import statistics
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "book" / "_ext")]
+
+from printable import SITE, served  # noqa: E402
 
 from lib import miniature  # noqa: E402
 from lib.explain import Explanation, explain, overlay  # noqa: E402
@@ -44,9 +40,7 @@ from lib.files import write_text  # noqa: E402
 from lib.model import load  # noqa: E402
 from lib.viewer import html  # noqa: E402
 
-SITE = ROOT / "_build" / "html"
 MEGABITS, LATENCY_MS = 10, 40
-TEXT = {".html", ".js", ".css", ".svg", ".json"}
 READY = {  # when a page can be used
     "viewer": "document.querySelector('cam-viewer') && "
     "[...document.querySelectorAll('cam-viewer')].every(viewer => viewer.hasAttribute('ready'))",
@@ -59,40 +53,6 @@ SCRIPTS = {  # of ipywidgets, as its pages name them, and where npm puts them
 }
 CLASSES = 5  # shown in the comparison
 SIZE = 256  # pixels of a frame
-
-
-@lru_cache
-def compressed(path: Path) -> bytes:
-    return gzip.compress(path.read_bytes())
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """A folder on a port of this machine, text compressed."""
-
-    class Handler(SimpleHTTPRequestHandler):
-        def __init__(self, *arguments):
-            super().__init__(*arguments, directory=str(folder))
-
-        def do_GET(self) -> None:
-            path = Path(self.translate_path(self.path))
-            if path.suffix not in TEXT or not path.is_file():
-                return super().do_GET()
-            body = compressed(path)
-            self.send_response(200)
-            self.send_header("Content-Type", self.guess_type(path))
-            self.send_header("Content-Encoding", "gzip")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *arguments) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 def opened(browser, url: str, ready: str) -> tuple[float, float]:
@@ -199,7 +159,7 @@ def main() -> None:
         raise SystemExit("the book is not built: run `make book`")
     from playwright.sync_api import sync_playwright
 
-    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "book" / "_ext")]
+    sys.path.insert(0, str(ROOT / "tests"))
     from conftest import QUIET, chromium
 
     every = example()
