@@ -20,7 +20,8 @@ NOTE = """
 Cells, and what one sees: frames x rows x columns of an input of {}. "half of it" is the part
 in the middle that counts for half. adds up: map plus bias is the logit, so the bars of the frames
 are parts of the score, and --method cam maps all classes at once; the other layers need
---method gradcam. seconds: of one class. --method occlusion needs no layer.
+--method gradcam. seconds: of one class. --method occlusion needs no layer. default: what is
+explained where no layer is named; chosen by measuring for the network that ships, else a guess.
 """
 REFUSED = "Cannot be explained, as (N, C, T, h, w) with more than one cell is needed:"
 
