@@ -681,6 +681,15 @@ def test_only_what_is_found_before_the_training_is_one_line(tmp_path, small, cap
         said = capsys.readouterr().err
         assert stop.value.code == 2 and str(tmp_path / "file") in said and said.count("\n") == 1
 
+    def full(*given):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(training, "step", full)
+    with pytest.raises(SystemExit) as stop:
+        small(*common, "--folder", tmp_path / "run")
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and said.endswith("not enough memory: lower --batch or --workers\n")
+
     def broken(*given):
         raise ValueError("in the middle of the day")
 

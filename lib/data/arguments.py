@@ -11,6 +11,9 @@ from threading import Thread
 
 MOST_PROCESSES = 61  # that a pool may have on Windows
 KILLED = "a process that reads clips was killed, perhaps for want of memory: lower --workers"
+FULL = "there is not enough memory: lower --batch or --workers"
+SIGNS = {"DataLoader worker (pid": KILLED, "terminated abruptly": KILLED}  # in an error's text
+SIGNS |= {"out of memory": FULL, "can't allocate memory": FULL}
 STOPPED = "stopped; what was written is kept, the same command goes on from there"
 
 
@@ -28,18 +31,19 @@ def whole(least: int, most: float = float("inf")) -> Callable[[str], int]:
 
 @contextmanager
 def one_line(parser: ArgumentParser, *kinds: type[Exception]) -> Iterator[None]:
-    """Errors of these kinds, a killed process, Ctrl-C and SIGTERM end a command in a line."""
+    """Errors of these kinds, a killed process, too little memory, Ctrl-C and SIGTERM end a command
+    in a line."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
         parser.exit(130, f"{STOPPED}\n")
     except (*kinds, RuntimeError) as error:
-        killed = any(x in str(error) for x in ("DataLoader worker (pid", "terminated abruptly"))
-        if not killed and not isinstance(error, kinds):
+        told = next((told for sign, told in SIGNS.items() if sign in str(error)), "")
+        if not told and not isinstance(error, kinds):
             raise
         said = str(error).rpartition("faults.VideoError: ")[2]  # a DataLoader's has a traceback
-        parser.exit(2, f"{KILLED if killed else said.strip()}\n")
+        parser.exit(2, f"{told or said.strip()}\n")
     finally:
         signal.signal(signal.SIGTERM, before)
 

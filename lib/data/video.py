@@ -76,11 +76,12 @@ def read_clip(
     """`frames` frames of a video, `fps` of them per second.
 
     The video is a file, a folder of JPEGs 00001.jpg, 00002.jpg, ..., 12 of them per second, or a
-    .zip of such JPEGs. Frame i is the one on screen at start + i/fps seconds; past the end the last
-    frame and its time are repeated. Without a `start`, `at` says where a video longer than
-    frames/fps is read: 0 is its beginning, 1 its end, the default its middle. Frames are upright,
-    with square pixels, as a player shows them. A `crop` cuts a square out of each; a `size` resizes
-    the crop, the middle one by default, to size x size. Memory depends on the clip, not the video.
+    zip of such JPEGs, whatever it is called. Frame i is the one on screen at start + i/fps seconds;
+    past the end the last frame and its time are repeated. Without a `start`, `at` says where a
+    video longer than frames/fps is read: 0 is its beginning, 1 its end, the default its middle.
+    Frames are upright, with square pixels, as a player shows them. A `crop` cuts a square out of
+    each; a `size` resizes the crop, the middle one by default, to size x size. Memory depends on
+    the clip, not the video.
 
     Raises VideoError for whatever is wrong with the file: missing, empty, damaged, of a kind not
     read, ending before `start`, with pictures above 67 million pixels, a clip above 4 GB.

@@ -88,8 +88,8 @@ def remember(network: nn.Module, clips: Dataset, settings: Settings) -> InMemory
 
 
 def in_order(clips: int, settings: Settings) -> Plan:
-    """Every clip once, in batches as large as those that a process trains on."""
-    size = max(1, settings.batch // (distributed.world() * settings.accumulate))
+    """Every clip once, in batches as large as those that a process trains on, or of 64."""
+    size = min(64, max(1, settings.batch // (distributed.world() * settings.accumulate)))
     return [list(range(clips)[start : start + size]) for start in range(0, clips, size)]
 
 
