@@ -1,6 +1,7 @@
 """What several pages share: drawn clips, recorded figures, grids of pictures."""
 
 import json
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
@@ -101,3 +102,34 @@ class table:
             f'<table class="folds">{note}<thead><tr>{head}</tr></thead>'
             f"<tbody>{rows}</tbody></table>"
         )
+
+
+def hundredths(cell: dict) -> str:
+    """Mean and 95% interval of a record's cell, in hundredths."""
+    mean, low, high = (round(100 * cell[name]) for name in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})"
+
+
+def verdict(cell: dict, better: str = "ahead", worse: str = "behind") -> str:
+    """Is a record's cell greater or less than that of frame differences?"""
+    if cell["p"] > 0.05:  # corrected for the number of comparisons
+        return "not told apart"
+    return better if cell["ahead"][0] > 0 else worse
+
+
+def marks_table(
+    found: dict,
+    names: Sequence[str],
+    measures: Sequence[str],
+    note: str = "",
+    said: Callable[[dict], str] = hundredths,
+) -> table:
+    """Of a record's maps those of these names: what is `said` of each measure."""
+    rows = [
+        [
+            name.replace(", one stage earlier", ", earlier"),
+            *(said(found[name][measure]) for measure in measures),
+        ]
+        for name in names
+    ]
+    return table(["", *measures], rows, note)
