@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -133,3 +134,19 @@ def marks_table(
         for name in names
     ]
     return table(["", *measures], rows, note)
+
+
+def interval(values: np.ndarray) -> np.ndarray:
+    """95% interval of the mean, by resampling: its two ends."""
+    rng = np.random.default_rng(0)
+    means = rng.choice(values, (2000, len(values))).mean(axis=1)
+    return np.quantile(means, [0.025, 0.975])
+
+
+def refused(call: Callable, error: type[Exception]) -> str:
+    """What is said where `call` is refused, in short lines; it has to be."""
+    try:
+        call()
+    except error as said:
+        return fill(str(said), 60)
+    raise AssertionError("this should have been refused, and was not")
