@@ -1,8 +1,10 @@
 """What several pages share: drawn clips, recorded figures, grids of pictures."""
 
 import json
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -101,3 +103,50 @@ class table:
             f'<table class="folds">{note}<thead><tr>{head}</tr></thead>'
             f"<tbody>{rows}</tbody></table>"
         )
+
+
+def hundredths(cell: dict) -> str:
+    """Mean and 95% interval of a record's cell, in hundredths."""
+    mean, low, high = (round(100 * cell[name]) for name in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})"
+
+
+def verdict(cell: dict, better: str = "ahead", worse: str = "behind") -> str:
+    """Is a record's cell greater or less than that of frame differences?"""
+    if cell["p"] > 0.05:  # corrected for the number of comparisons
+        return "not told apart"
+    return better if cell["ahead"][0] > 0 else worse
+
+
+def marks_table(
+    found: dict,
+    names: Sequence[str],
+    measures: Sequence[str],
+    note: str = "",
+    said: Callable[[dict], str] = hundredths,
+) -> table:
+    """Of a record's maps those of these names: what is `said` of each measure."""
+    rows = [
+        [
+            name.replace(", one stage earlier", ", earlier"),
+            *(said(found[name][measure]) for measure in measures),
+        ]
+        for name in names
+    ]
+    return table(["", *measures], rows, note)
+
+
+def interval(values: np.ndarray) -> np.ndarray:
+    """95% interval of the mean, by resampling: its two ends."""
+    rng = np.random.default_rng(0)
+    means = rng.choice(values, (2000, len(values))).mean(axis=1)
+    return np.quantile(means, [0.025, 0.975])
+
+
+def refused(call: Callable, error: type[Exception]) -> str:
+    """What is said where `call` is refused, in short lines; it has to be."""
+    try:
+        call()
+    except error as said:
+        return fill(str(said), 60)
+    raise AssertionError("this should have been refused, and was not")

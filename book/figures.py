@@ -1,6 +1,6 @@
 """Figures whose code teaches nothing, drawn to be read on a phone."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -65,3 +65,54 @@ def rungs(ladder: dict, profile: str) -> None:
         axis.tick_params(labelsize=8, bottom=False, labelbottom=False)
         axis.spines[:].set_visible(False)
     figure.tight_layout(w_pad=0.5)
+
+
+def crossed(pictures: Mapping[str, np.ndarray], row: int, column: int) -> None:
+    """Pictures side by side under their names, with a cross at one pixel."""
+    figure, axes = plt.subplots(1, len(pictures), figsize=(7.2, 2.6))
+    for axis, (name, picture) in zip(axes, pictures.items()):
+        axis.imshow(picture, cmap="gray")
+        colour = "red" if picture.ndim == 2 else "white"  # a mask is white itself
+        axis.plot(column, row, "+", color=colour, ms=12)
+        axis.set(xticks=[], yticks=[], title=name)
+    figure.tight_layout(pad=0.3)
+
+
+def intervals(
+    found: dict,
+    names: Sequence[str],
+    measures: Sequence[str],
+    controls: Collection[str],
+    yardstick: str = "frame differences",
+) -> None:
+    """A panel for each measure: mean and 95% interval of every map."""
+    figure, axes = plt.subplots(1, len(measures), figsize=(9, 4.4), sharey=True)
+    for axis, measure in zip(axes, measures):
+        for place, name in enumerate(names):
+            cell = found[name][measure]
+            colour = "#888888" if name in controls else "#b5367a"
+            axis.plot([cell["low"], cell["high"]], [place] * 2, color=colour, lw=2)
+            axis.plot(cell["mean"], place, "o", color=colour, markersize=4)
+        mean = found[yardstick][measure]["mean"]
+        axis.axvline(mean, color="#888888", ls=":", lw=1)
+        axis.set(title=measure, xlim=(0, 1))
+    axes[0].set_yticks(range(len(names)), names, fontsize=8)
+    axes[0].invert_yaxis()
+    figure.tight_layout()
+    plt.show()  # before the table that the cell ends with
+
+
+def cascade(found: dict, names: Sequence[str], controls: Collection[str]) -> None:
+    """How alike the maps stay as one stage after another gets random weights."""
+    figure, axis = plt.subplots(figsize=(8.4, 3.4))
+    for name in names:
+        style = dict(color="#888888", ls=":") if name in controls else {}
+        values = [1, *(cell["mean"] for cell in found[name].values())]
+        axis.plot(values, label=name, marker=".", **style)
+    stages = ["trained", *found[names[0]]]
+    axis.axhline(0, color="black", linewidth=0.8)
+    axis.set_xticks(range(len(stages)), stages, rotation=40, fontsize=8)
+    axis.set_ylabel("alike (rank correlation)")
+    axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.02, 1))
+    figure.tight_layout()
+    plt.show()  # before the table that the cell ends with
