@@ -200,7 +200,7 @@ def test_what_a_folder_cannot_have(folder, tmp_path, capsys):
     (tmp_path / "none" / "a.txt").touch()
     for arguments, message in (
         ([str(folder)], "needs --out DIR"),
-        ([str(folder), "--out", str(tmp_path / "out"), "--class", "1"], "--class and --versus"),
+        ([str(folder), "--out", str(tmp_path / "out"), "--motion"], "and --motion are for a clip"),
         ([str(tmp_path / "none"), "--out", str(tmp_path / "out")], "no clips in it"),
     ):
         assert main(arguments) == 2
