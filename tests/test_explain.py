@@ -104,7 +104,7 @@ def test_motion_is_refused_where_no_frame_can_be_mapped_alone(network, frames):
     with pytest.raises(ExplainError, match="no motion="):
         explain(network, frames, method="occlusion", motion=True)
     network.conv2.stride, network.conv2.padding = (2, 2, 2), (0, 1, 1)  # needs three frames
-    with pytest.raises(ExplainError, match="motion: the network takes no single frame"):
+    with pytest.raises(ExplainError, match="motion: no frame can be mapped alone"):
         explain(network, frames, motion=True)
 
 
@@ -299,6 +299,22 @@ def test_class_names_as_others_keep_them(network, frames):
     for given in (np.array(names), tuple(names), dict(zip((2, 0, 1), ("c", "a", "b")))):
         found = explain(network, frames, class_names=given)
         assert found.classes == names and found.summary()
+
+
+def test_class_names_may_be_numbers_and_must_be_there(network, frames):
+    assert explain(network, frames, class_names=range(3)).classes == ["0", "1", "2"]
+    from_json = {"0": "a", "1": "b", "2": "c"}
+    assert explain(network, frames, class_names=from_json).classes == ["a", "b", "c"]
+    with pytest.raises(ExplainError, match="class 1 has no name"):
+        explain(network, frames, class_names={0: "a", 2: "c"})
+
+
+def test_what_is_no_layer_name_or_no_tensor_is_refused(network, frames):
+    for layer in network.conv1, ["conv1"]:
+        with pytest.raises(ExplainError, match="no layer"):
+            explain(network, frames, layer=layer, method="gradcam")
+    with pytest.raises(ExplainError, match="preprocess gives ndarray"):
+        explain(network, frames, preprocess=lambda x: x.astype(np.float32))
 
 
 def test_a_class_is_not_compared_with_itself(network, frames):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small import NAMES, Small
 
 from lib.data import write_video
@@ -148,16 +149,27 @@ def test_a_clip_that_the_network_cannot_take_is_a_row(folder, tmp_path, small, c
 
 def test_done_clips_are_kept_and_changed_ones_are_not(folder, tmp_path, small):
     out, arguments = tmp_path / "out", [str(folder), "--out", str(tmp_path / "out")]
-    assert main(arguments) == 0
-    first = {path: path.stat().st_ino for path in out.rglob("*.npz")}
-    write_video(folder / "more" / "b.webm", noise(7), 4)
-    os.utime(folder / "more" / "b.webm", (1e9, 1e9))  # an older file, copied with its date
-    (out / "more/jpegs.npz").write_bytes(b"cut")
-    os.utime(out / "more/jpegs.npz", ns=(0, (folder / "more/jpegs").stat().st_mtime_ns))
-    assert main(arguments) == 0
-    kept = [path.name for path, inode in first.items() if path.stat().st_ino == inode]
-    assert kept == ["a [1] <b>.mp4.npz"]
-    expected = explain(small, folder / "more" / "b.webm").maps
+
+    def kept() -> set[str]:
+        """Which files are still the same after the command has run again."""
+        before = {path: path.stat().st_ino for path in out.rglob("*.npz")}
+        assert main(arguments) == 0
+        return {path.name for path, inode in before.items() if path.stat().st_ino == inode}
+
+    first, second, third = "a [1] <b>.mp4.npz", "b.webm.npz", "jpegs.npz"
+    assert kept() == set() and kept() == {first, second, third}
+    changed, jpeg = folder / "more" / "b.webm", folder / "more" / "jpegs" / "00001.jpg"
+    for path, change in (
+        (changed, lambda: write_video(changed, noise(7), 4)),
+        (jpeg, lambda: Image.fromarray(noise(8)[0]).save(jpeg)),
+    ):
+        times = path.stat().st_mtime_ns
+        change()
+        os.utime(path, ns=(times, times))  # as where a clip is copied with its date
+    assert kept() == {first}
+    (out / first).write_bytes(b"cut")
+    assert kept() == {second, third}
+    expected = explain(small, changed).maps
     assert np.array_equal(Explanation.load(out / "more/b.webm.npz").maps, expected)
 
 
@@ -200,7 +212,10 @@ def test_what_a_folder_cannot_have(folder, tmp_path, capsys):
     (tmp_path / "none" / "a.txt").touch()
     for arguments, message in (
         ([str(folder)], "needs --out DIR"),
-        ([str(folder), "--out", str(tmp_path / "out"), "--motion"], "and --motion are for a clip"),
+        (
+            [str(folder), "--out", str(tmp_path / "out"), "--motion"],
+            "and --motion are for one clip",
+        ),
         ([str(tmp_path / "none"), "--out", str(tmp_path / "out")], "no clips in it"),
     ):
         assert main(arguments) == 2

@@ -224,3 +224,61 @@ def made_in_inference_mode() -> nn.Module:
 def test_what_cannot_be_explained_is_said_with_the_remedy(network, options, said):
     with pytest.raises(ExplainError, match=said):
         explain(network, np.zeros((2, 4, 4, 3), np.uint8), **options)
+
+
+class ChannelsLast(nn.Module):
+    """A linear layer on the last axis, as in a transformer, without a norm that would tell."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.mix = nn.Conv3d(3, 6, (1, 8, 8), (1, 8, 8)), nn.Linear(6, 6)
+        self.act, self.head = nn.GELU(), nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.head(self.act(self.mix(self.conv(x).movedim(1, -1))).mean((1, 2, 3)))
+
+
+class TimeFirst(nn.Module):
+    """Gives (N, T, C, h, w): a stage that runs on one frame after another."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.join, self.head = nn.Conv2d(3, 6, 8, 8), nn.Softplus(), nn.Linear(6, 2)
+
+    def forward(self, x):
+        each = torch.stack([self.conv(frame) for frame in x.unbind(2)], 1)  # (N, T, C, h, w)
+        return self.head(self.join(each).mean((1, 3, 4)))
+
+
+@pytest.mark.parametrize(
+    ("make", "said", "reshape"),
+    [
+        (ChannelsLast, "channels last", lambda x: x.movedim(-1, 1)),
+        (TimeFirst, "time before channels", lambda x: x.transpose(1, 2)),
+    ],
+)
+def test_axes_in_another_order_are_refused_and_right_with_a_reshape(make, said, reshape, noise):
+    torch.manual_seed(0)
+    network, layer = make(), ["act", "join"][make is TimeFirst]
+    for options in {}, dict(method="gradcam"), dict(layer=layer, method="gradcam"):
+        with pytest.raises(ExplainError, match=said):
+            explain(network, noise, preprocess=normalised, **options)
+    found = explain(network, noise, layer=layer, reshape=reshape, preprocess=normalised)
+    assert adds_up(found) and found.maps.shape == (2, 8, 8, 8)
+
+
+def test_cam_is_refused_where_small_logits_come_from_another_pooling(noise):
+    class Peak(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv3d(3, 8, 3), nn.Linear(8, 4, bias=False)
+            nn.init.normal_(self.head.weight, std=1e-5)
+
+        def forward(self, x):
+            return self.head(self.conv(x).amax((2, 3, 4)))
+
+    torch.manual_seed(0)
+    network = Peak()
+    with pytest.raises(ExplainError, match="gradcam"):
+        explain(network, noise, preprocess=normalised)
+    assert explain(network, noise, 0, method="gradcam", preprocess=normalised).bias is None

@@ -106,9 +106,10 @@ def _clip(options: argparse.Namespace) -> int:
 
 
 def _folder(options: argparse.Namespace) -> int:
-    if options.out is None or options.cls or options.versus or options.motion:
-        for_one = "--class, --versus and --motion are for a clip"
-        raise ExplainError(f"a folder of clips needs --out DIR; {for_one}")
+    if options.out is None:
+        raise ExplainError("a folder of clips needs --out DIR")
+    if options.cls or options.versus or options.motion:
+        raise ExplainError("a folder of clips: --class, --versus and --motion are for one clip")
     network, out = _network(options), Path(options.out)
     settings = {
         "folder": realpath(options.clip),

@@ -149,8 +149,8 @@ def frames_alone(
     try:
         with watching(network, stills, layer, method != "cam", reshape) as seen:
             maps, _ = maps_of(seen, wanted, method)  # (T, M, t, h, w)
-    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
-        raise ExplainError(f"motion: the network takes no single frame ({error})") from error
+    except Exception as error:  # networks raise many kinds
+        raise ExplainError(f"motion: no frame can be mapped alone here ({error})") from error
     return maps.sum(2).transpose(0, 1) / len(stills)
 
 
@@ -193,11 +193,13 @@ def names_of(network: nn.Module, class_names, count: int) -> list[str]:
     """Names of all `count` classes: those given, or else the network's own, or else numbers."""
     names = getattr(network, "classes", None) if class_names is None else class_names
     if isinstance(names, Mapping):  # as of transformers: id2label
-        names = [names.get(k) for k in range(count)]
-    names = list(map("class {}".format, range(count)) if names is None else names)
+        names = [names.get(k, names.get(str(k))) for k in range(count)]
+    names = [f"class {k}" for k in range(count)] if names is None else list(names)
     if len(names) != count:
         raise ExplainError(f"{len(names)} class names for {count} logits: pass class_names=")
-    return names
+    if None in names:
+        raise ExplainError(f"class {names.index(None)} has no name: name all {count} of them")
+    return list(map(str, names))
 
 
 def _mapped(names: list[str], classes) -> list[int]:
@@ -219,7 +221,8 @@ def _bias(head: nn.Linear | None, maps: Tensor, logits: Tensor, mapped: Sequence
         return None
     bias = torch.zeros_like(logits) if head.bias is None else head.bias.detach().float()
     total = maps.sum((1, 2, 3), dtype=torch.float64) + bias[mapped]
-    tolerance = 1e-4 * max(1.0, float(logits.abs().max()))
+    rounded = maps.abs().sum((1, 2, 3)).max()  # what sums of this size may be off by
+    tolerance = 1e-4 * ((logits - bias).abs().max() + 0.1 * rounded)
     adds_up = (total - logits[mapped]).abs().max() <= tolerance
     return bias.cpu().numpy() if adds_up else None
 
@@ -267,6 +270,9 @@ def network_inputs(network: nn.Module, frames: np.ndarray, preprocess=None) -> T
     if preprocess is None:
         raise ExplainError("the network has no preprocess: pass preprocess=, frames to input")
     inputs = preprocess(frames)
+    if not isinstance(inputs, Tensor):
+        given = type(inputs).__name__
+        raise ExplainError(f"preprocess gives {given}; a tensor (1, 3, T, H, W) is needed")
     inputs = inputs.unsqueeze(0) if inputs.ndim == 4 else inputs
     if inputs.ndim != 5 or len(inputs) != 1:
         raise ExplainError(f"preprocess gives {tuple(inputs.shape)}; (1, 3, T, H, W) is needed")

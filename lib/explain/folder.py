@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from html import escape
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from lib.data.faults import reading
 from lib.data.jpegs import is_frame
 from lib.data.streams import VIDEO_SUFFIXES
 from lib.data.video import VideoError
@@ -26,6 +27,7 @@ from lib.explain.explanation import ExplainError, Explanation
 from lib.files import unfinished, write_text
 
 CLIPS = (*VIDEO_SUFFIXES, ".zip")
+DONE = "explained.jsonl"  # in the folder written to: a line for each clip
 TOP = 5  # classes of a clip in the table, and maps of it on the page; its own file has all
 MOST = 500  # tiles of a page, of 0.1 MB each
 WIDE = "<style>body{max-width:72rem}</style>"
@@ -79,12 +81,17 @@ def explain_folder(
     if not clips:
         raise VideoError(f"{folder}: no clips in it; they end in {', '.join(CLIPS)}")
     _open(out, settings)
-    ranking, faults = [], {}
+    (ranking, faults), done = ([], {}), _done(out)
     for path in tqdm(clips, "clips", unit="clip"):
         saved = out / f"{path.relative_to(folder)}.npz"
         name = os.fsencode(path.relative_to(folder)).decode("utf-8", "replace")
         try:
-            top = _explained(path, saved, one).top(TOP)
+            key, content = str(path.relative_to(folder)), _content(path)
+            if (found := _loaded(saved) if done.get(key) == content else None) is None:
+                found = _explained(path, saved, one)
+                with (out / DONE).open("a", encoding="utf-8") as file:
+                    file.write(f"\n{json.dumps({key: content})}")
+            top = found.top(TOP)
         except (VideoError, ExplainError) as error:
             if isinstance(error, ExplainError) and not ranking:
                 raise  # it is the network or the layer, not this clip
@@ -124,20 +131,43 @@ def _open(out: Path, settings: dict) -> None:
         raise ExplainError(f"{out}: was written with {'; '.join(differ)}; name another folder")
 
 
-def _explained(path: Path, saved: Path, one: Callable[[Path], Explanation]) -> Explanation:
-    """What was saved, or else a new explanation, saved with the time of the clip it is of."""
+def _done(out: Path) -> dict[str, str]:
+    """Of each clip that is explained, by its path, what its `_content` was."""
+    done = {}
+    with suppress(FileNotFoundError):
+        for line in (out / DONE).read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError):  # cut short, as when the power went
+                done |= json.loads(line)
+    return done
+
+
+def _content(path: Path) -> str:
+    """Changes when a byte of a clip does; of a folder, with the names and bytes of its files."""
+    digest = sha256()
+    with reading(path):
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            if file.is_file():  # no pipe, which would wait
+                with file.open("rb") as opened:
+                    part = file_digest(opened, "sha256").digest()
+                digest.update(os.fsencode(file.name) + part)
+    return digest.hexdigest()
+
+
+def _loaded(saved: Path) -> Explanation | None:
     with suppress(OSError, ExplainError):  # not there, or damaged
-        if abs(saved.stat().st_mtime - path.stat().st_mtime) < 2:  # some disks round it
-            return Explanation.load(saved)
+        return Explanation.load(saved)
+    return None
+
+
+def _explained(path: Path, saved: Path, one: Callable[[Path], Explanation]) -> Explanation:
+    """A new explanation, saved."""
     if len(os.fsencode(saved.name)) > 255:
         raise VideoError(f"{path}: its name is too long for {saved.suffix} behind it; shorten it")
     saved.parent.mkdir(parents=True, exist_ok=True)
     for part in unfinished(saved):
         part.unlink()
-    changed = path.stat().st_mtime if path.exists() else 0
     explanation = one(path)
     explanation.save(saved)
-    os.utime(saved, (changed, changed))
     return explanation
 
 

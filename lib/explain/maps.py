@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.explain.explanation import ExplainError, nearest
-from lib.explain.volumes import CHANNELS_LAST, PERHAPS, TOKENS, Reader, Reshape, shape_of
+from lib.explain.volumes import PERHAPS, SEEMS, Reader, Reshape, shape_of
 from lib.model.framewise import Framewise
 from lib.model.networks import evaluation_mode
 
@@ -49,8 +49,8 @@ def watching(
     (torch.utils.checkpoint) runs again then, and needs the hooks and evaluation mode of the block.
     """
     modules, volume_of = dict(network.named_modules()), Reader(network, inputs, reshape)
-    if layer is not None and layer not in {*modules} - {""}:
-        raise ExplainError(f"no layer {layer!r}{nearest(layer, modules)}")
+    if layer is not None and (not isinstance(layer, str) or layer not in {*modules} - {""}):
+        raise ExplainError(f"no layer {layer!r}{nearest(str(layer), modules)}")
     if layer is not None and isinstance(modules[layer], nn.Linear) and reshape is None:
         raise ExplainError(f"layer {layer!r} is linear, with no cells in the frame to point at")
     not_alone = tuple(f"{n}." for n, m in modules.items() if isinstance(m, Framewise))
@@ -62,7 +62,7 @@ def watching(
         volume, refused = volume_of(output)
         if refused:
             told = f"layer {name!r} gives {shape_of(output)}{refused}"
-            if layer is not None or refused in (CHANNELS_LAST, TOKENS):
+            if layer is not None or SEEMS in refused:
                 raise ExplainError(told)
             if refused is PERHAPS:
                 found["perhaps"] = told
@@ -197,9 +197,12 @@ def class_activation_maps(seen: Seen, classes: Tensor) -> tuple[Tensor, Tensor]:
     if head is not None and head.weight.shape == (seen.logits.shape[1], activations.shape[1]):
         weight = head.weight.detach().float()  # (K, C)
         bias = 0 if head.bias is None else head.bias.detach().float()
-        logits = activations.mean((2, 3, 4)) @ weight.T + bias  # (N, K)
+        means = activations.mean((2, 3, 4))  # (N, C)
+        logits = means @ weight.T + bias  # (N, K)
         half = torch.finfo(seen.logits.dtype).bits < 32 or head.weight.dtype.itemsize < 4
-        tolerance = (5e-2 if half else 1e-4) * max(1.0, float(seen.logits.detach().abs().max()))
+        evidence = (seen.logits.detach() - bias).abs().max()
+        rounded = (means.abs() @ weight.abs().T).max()  # what sums of this size may be off by
+        tolerance = (5e-2 if half else 1e-4) * (evidence + 0.1 * rounded)
     if logits is None or (logits - seen.logits).abs().max() > tolerance:
         raise ExplainError(
             f"average pooling of layer {seen.layer!r} and the last linear layer do not give this "

@@ -17,6 +17,10 @@ TOKENS = (
     ", tokens, it seems: name a layer and pass a reshape= that leaves out a class token and makes "
     "(N, C, T, h, w) of the others"
 )
+TIME_FIRST = (
+    ", time before channels, it seems: name a layer and pass reshape=lambda x: x.transpose(1, 2)"
+)
+SEEMS = "it seems: name a layer"
 FOLDED = ", not one row a clip: heads or frames are folded into its first dimension"
 PERHAPS = "; frames folded into the batch? No convolution was given them, one a row, as they came "
 PERHAPS += "in: if they are in order, pass reshape=lambda x: x[None].transpose(1, 2)"
@@ -45,6 +49,8 @@ class Reader:
         known = (getattr(m, "normalized_shape", getattr(m, "weight", None)) for m in norms)
         self.widths = {tuple(getattr(x, "shape", x)) for x in known if x is not None}
         self.channels: int | None = None  # of the last convolution; None after another layer
+        self.width: int | None = None  # of the last axis, after a layer that works on that
+        self.filters: int | None = None  # of the last convolution, also of pictures
 
     def hooks(self) -> list:
         """Handles of hooks that note which layers ran."""
@@ -61,6 +67,9 @@ class Reader:
             if isinstance(output, Tensor) and output.ndim in sizes:
                 first = isinstance(module, _ConvNd | _BatchNorm)
                 self.channels = output.shape[1] if first else None
+                self.width = None if first else output.shape[-1]
+            if isinstance(module, _ConvNd) and isinstance(output, Tensor):
+                self.filters = output.shape[1]
 
         telling = _ConvNd | _BatchNorm | nn.LayerNorm | nn.RMSNorm | nn.Linear
         modules = (m for m in self.network.modules() if isinstance(m, telling))
@@ -85,8 +94,12 @@ class Reader:
         if not is_tensor or output.ndim != 5 or output.shape[3:].numel() < 2:
             return None, "; choose one that gives (N, C, T, h, w) with more than one cell"
         last = output.shape[-1:] in self.widths and output.shape[1] != self.channels
+        last = last or output.shape[-1] == self.width != output.shape[1]
         if reshape is None and last:
             return None, CHANNELS_LAST
+        time_first = output.shape[1:3] == (inputs.shape[2], self.filters)
+        if reshape is None and time_first and output.shape[1] != self.filters:
+            return None, TIME_FIRST
         if len(output) != len(inputs):
             return None, FOLDED
         return output, ""
