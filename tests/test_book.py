@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -69,6 +70,13 @@ def test_is_light(page):
 def test_was_executed_from_top_to_bottom(page):
     counts = [cell.execution_count for cell in code_cells(read(page))]
     assert counts == list(range(1, len(counts) + 1)), f"{page.name}: run `make outputs`"
+
+
+@each_page
+def test_names_no_folder_of_a_machine(page):
+    """Which would also be another one in each run."""
+    outputs = [output for cell in code_cells(read(page)) for output in cell.outputs]
+    assert not re.search(rf"{tempfile.gettempdir()}/|/home/|/root/|[A-Z]:\\\\", str(outputs))
 
 
 @each_page
