@@ -73,10 +73,10 @@ def test_was_executed_from_top_to_bottom(page):
 
 
 @each_page
-def test_names_no_folder_of_a_machine(page):
+def test_names_no_folder_or_address_of_a_machine(page):
     """Which would also be another one in each run."""
     outputs = [output for cell in code_cells(read(page)) for output in cell.outputs]
-    assert not re.search(rf"{tempfile.gettempdir()}/|/home/|/root/|[A-Z]:\\\\", str(outputs))
+    assert not re.search(rf"{tempfile.gettempdir()}/|/home/|/root/| at 0x|[A-Z]:\\\\", str(outputs))
 
 
 @each_page
