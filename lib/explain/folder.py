@@ -81,13 +81,14 @@ def explain_folder(
     if not clips:
         raise VideoError(f"{folder}: no clips in it; they end in {', '.join(CLIPS)}")
     _open(out, settings)
-    (ranking, faults), done = ([], {}), _done(out)
+    ranking, faults, done = [], {}, _done(out)
     for path in tqdm(clips, "clips", unit="clip"):
         saved = out / f"{path.relative_to(folder)}.npz"
         name = os.fsencode(path.relative_to(folder)).decode("utf-8", "replace")
         try:
             key, content = str(path.relative_to(folder)), _content(path)
-            if (found := _loaded(saved) if done.get(key) == content else None) is None:
+            found = _loaded(saved) if done.get(key) == content else None
+            if found is None:
                 found = _explained(path, saved, one)
                 with (out / DONE).open("a", encoding="utf-8") as file:
                     file.write(f"\n{json.dumps({key: content})}")
@@ -156,7 +157,6 @@ def _content(path: Path) -> str:
 def _loaded(saved: Path) -> Explanation | None:
     with suppress(OSError, ExplainError):  # not there, or damaged
         return Explanation.load(saved)
-    return None
 
 
 def _explained(path: Path, saved: Path, one: Callable[[Path], Explanation]) -> Explanation:

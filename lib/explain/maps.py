@@ -62,7 +62,7 @@ def watching(
         volume, refused = volume_of(output)
         if refused:
             told = f"layer {name!r} gives {shape_of(output)}{refused}"
-            if layer is not None or SEEMS in refused:
+            if layer is not None or refused in SEEMS:
                 raise ExplainError(told)
             if refused is PERHAPS:
                 found["perhaps"] = told

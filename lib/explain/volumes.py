@@ -20,7 +20,7 @@ TOKENS = (
 TIME_FIRST = (
     ", time before channels, it seems: name a layer and pass reshape=lambda x: x.transpose(1, 2)"
 )
-SEEMS = "it seems: name a layer"
+SEEMS = CHANNELS_LAST, TOKENS, TIME_FIRST  # of axes in another order
 FOLDED = ", not one row a clip: heads or frames are folded into its first dimension"
 PERHAPS = "; frames folded into the batch? No convolution was given them, one a row, as they came "
 PERHAPS += "in: if they are in order, pass reshape=lambda x: x[None].transpose(1, 2)"

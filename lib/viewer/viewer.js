@@ -3,8 +3,8 @@
 // The state of a viewer is its attributes and nothing else: frame, mode, class-index, versus-index,
 // opacity, threshold, scale, against, motion, truth, speed, playing, cell ("row,column", which the
 // pointer sets). Its controls set them, a page or a test may set them (each is a property, too), and
-// every change draws the viewer anew. A new frame, class or mode is told by the event cam-viewer:change,
-// which bubbles and has { frame, classIndex, mode } as its detail. Links set a viewer, too:
+// every change draws the viewer anew. A new frame, class or mode is told by cam-viewer:change, an
+// event that bubbles and has { frame, classIndex, mode } as its detail. Links set a viewer, too:
 // page.html#frame=7&class=15, where class is an index or a name (no two classes have the same name
 // here); with &viewer=2 in the second viewer of the page.
 //
@@ -20,6 +20,7 @@
   // The attributes, which are properties, too; a link may set the first of them.
   const LINKED = ["frame", "class-index", "versus-index", "mode", "opacity", "threshold", "scale",
     "against", "motion", "truth"];
+  const OF_CLASS = ["class-index", "versus-index", "scale", "against", "motion"]; // what is drawn
   const STATE = [...LINKED, "speed", "playing", "cell", "open"];
   const NOTHING = "nothing"; // is taken away
   const TOURED = "cam-viewer:toured"; // the browser remembers it where it may
@@ -316,7 +317,7 @@
 
     attributeChangedCallback(name, before, after) {
       if (!this.#data || before === after) return;
-      if (["class-index", "versus-index", "scale", "against", "motion"].includes(name)) this.#showClass();
+      if (OF_CLASS.includes(name)) this.#showClass();
       if (name === "playing" || name === "speed") this.#keepTime();
       this.#draw();
       if (!["frame", "class-index", "mode"].includes(name)) return;
@@ -383,9 +384,8 @@
       const zoom = Math.max(1, STAGE_SIZE / Math.max(sheet.width, sheet.height));
       const [width, height] = [sheet.width, sheet.height].map(side => Math.round(side * zoom));
       Object.assign(this.#layer, { width, height });
-      for (const maps of [data.maps, data.alone]) {
-        if (maps) maps.values = new Int16Array(bytes(maps.values).buffer);
-      }
+      data.maps.values = new Int16Array(bytes(data.maps.values).buffer);
+      if (data.alone) data.alone.values = new Int16Array(bytes(data.alone.values).buffer);
       data.colours = bytes(data.colours);
       data.grid = { y: between(cells[0], height), x: between(cells[1], width) };
       if (mask) {
@@ -666,22 +666,22 @@
       const [row, less] = [mapped.indexOf(chosen), mapped.indexOf(other)];
       const [, steps, height, width] = maps.shape;
       const size = steps * height * width;
-      const unpacked = ({ values, scales }, index) => Float32Array.from(
-        values.subarray(index * size, (index + 1) * size), value => value * scales[index]);
+      const integers = ({ values }, index) => values.subarray(index * size, (index + 1) * size);
+      const unpacked = (some, index) =>
+        Float32Array.from(integers(some, index), value => value * some.scales[index]);
       const { against, motion } = this;
-      const subtract = (map, other) => other.forEach((value, cell) => { map[cell] -= value; });
-      const signedMap = index => {
-        const map = unpacked(maps, index);
-        if (motion) subtract(map, unpacked(alone, index));
-        return map;
-      };
+      const minus = (map, other) => map.map((value, cell) => value - other[cell]);
+      const signedMap = index => motion
+        ? minus(unpacked(maps, index), unpacked(alone, index)) : unpacked(maps, index);
       const largest = values =>
         values.reduce((peak, value) => Math.max(peak, against ? Math.abs(value) : value), 0);
-      const evidence = this.#signed = signedMap(row);
-      if (other !== null) subtract(evidence, signedMap(less));
+      const peak = index => motion ? largest(signedMap(index)) :
+        maps.scales[index] * largest(integers(maps, index)); // of every class: nothing is unpacked
+      const evidence = this.#signed = other === null
+        ? signedMap(row) : minus(signedMap(row), signedMap(less));
       const shared = this.scale === "all" && other === null;
       const greatest = shared
-        ? Math.max(...mapped.map((_, index) => largest(signedMap(index))))
+        ? Math.max(...mapped.map((_, index) => peak(index)))
         : largest(evidence);
       const unit = greatest > 0 ? 1 / greatest : 0;
       this.#evidence = evidence.map(value => clamp(value * unit, against ? -1 : 0, 1));
