@@ -188,7 +188,7 @@ def test_explain_agrees_with_captum_on_an_inflated_network():
     np.testing.assert_allclose(closed.maps, last.maps, atol=1e-6)
 
 
-@pytest.mark.parametrize("layer", ["blocks", "blocks.4"])
+@pytest.mark.parametrize("layer", ["blocks", "blocks.3"])
 def test_explain_agrees_with_captum_on_the_network_that_ships(layer):
     network = networks.load()
     drawn = miniature.draw("test", 3, seed=2, times=np.arange(16) / 4)

@@ -230,7 +230,7 @@ def test_the_command_records_all_parts(monkeypatch, tmp_path, capsys):
     assert figures["weights"]["frame differences"]["classifier"]["mean"] == 1
     assert figures["labels"]["cam"]["alike"]["mean"] == pytest.approx(1)  # the same network here
     assert figures["labels"]["learned"]["val_top1"] == 1
-    assert list(figures["weights"]["cam"])[:2] == ["classifier", "blocks.5"]  # the last first
+    assert list(figures["weights"]["cam"])[:2] == ["classifier", "blocks.4"]  # the last first
     assert figures["command"].startswith("python -m book.experiments.faithfulness --clips 2")
     about = figures["measured_on"]
     assert (about["clips"], about["checked"], about["costly"], about["seed"]) == (2, 1, 0, 11)

@@ -57,7 +57,7 @@ def test_what_follows_and_what_does_not(network):
 
 def test_stages_come_last_first(network):
     names = stages_with_weights(network)
-    assert names[:3] == ["classifier", "blocks.5", "blocks.4"] and names[-1] == "conv_stem"
+    assert names[:3] == ["classifier", "blocks.4", "blocks.3"] and names[-1] == "conv_stem"
 
 
 def module_of(parameter):
@@ -78,12 +78,12 @@ def test_cascade_makes_one_stage_after_another_random(network):
         }
 
     assert changed(copies["classifier"]) == {"classifier"}
-    assert "blocks.5.body.0" in changed(copies["blocks.5"]) > {"classifier"}
+    assert "blocks.4.body.0" in changed(copies["blocks.4"]) > {"classifier"}
     heavy = {module_of(name) for name, p in before.items() if p.ndim > 1}
     assert changed(copies["conv_stem"]) == heavy
     assert not changed(network)
     weight, trained = (
-        n.get_parameter("blocks.5.body.0.weight") for n in (copies["blocks.5"], network)
+        n.get_parameter("blocks.4.body.0.weight") for n in (copies["blocks.4"], network)
     )
     assert weight.std().item() == pytest.approx(trained.std().item(), rel=0.02)
 

@@ -40,11 +40,14 @@ class Design:
     kernels: tuple[int, ...] = (3, 3, 3, 3)  # of its blocks, in cells; in time always 3 frames
     power: float = SeeMotion.power  # of the movement of a place, in its weight
     width: int = 192
+    earlier: bool = True  # whether features of an earlier stage lie beside those of the last
 
 
 DESIGNS = (
     Design("as it ships"),
+    Design("less weight on movement", power=1.25),
     Design("places weighed alike", power=0),
+    Design("features of one stage", earlier=False),
     Design("every second kernel 1 cell wide", kernels=(3, 1, 3, 1)),
     Design("every kernel 1 cell wide", kernels=(1, 1, 1, 1)),
     Design("wider", width=256),
@@ -54,8 +57,9 @@ DESIGNS = (
 def build(design: Design, size: int) -> nn.Module:
     """The network of a design."""
     profile = replace(networks.PROFILES["default"], size=size)
-    network = networks.build(profile, CLASSES, kernels=design.kernels, width=design.width)
-    network.blocks[5].power = design.power
+    how = dict(kernels=design.kernels, width=design.width, earlier=design.earlier)
+    network = networks.build(profile, CLASSES, **how)
+    network.blocks[4].power = design.power
     return network
 
 
@@ -103,7 +107,10 @@ def main() -> None:
     tests = [(clip.frames, CLASSES.index(clip.label)) for clip in drawn]
     clips, tests = (remember(network, some, settings) for some in (same, tests))
     for design in (d for d in wanted if d.name not in done):
-        add_run(args.record, record, try_one(design, clips, tests, drawn, settings))
+        seen = [clips, tests]
+        if not design.earlier:  # the features of the last stage come first
+            seen = [replace(each, features=each.features[:, :112]) for each in seen]
+        add_run(args.record, record, try_one(design, *seen, drawn, settings))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from lib.model import networks
 from lib.model.hardware import device_of
 
 # One stage below the last, where the gradient formulas begin to differ, by backbone.
-EARLIER = {"motion_lite0": "blocks.4", "efficientnet_lite0": "blocks.5", "resnet50": "layer3"}
+EARLIER = {"motion_lite0": "blocks.3", "efficientnet_lite0": "blocks.5", "resnet50": "layer3"}
 WINDOW, STRIDE = (4, 48, 48), (4, 24, 24)  # of the occlusion: frames and pixels
 
 LESS_LOOKS = "cam, less looks"

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -78,6 +79,15 @@ class GlobalPool(nn.AdaptiveAvgPool3d):
         return super().forward(x).squeeze(2)
 
 
+class TwoStages(nn.Sequential):
+    """Stages of which the first halves the sides, and beside what they give what they were given,
+    averaged over 2 by 2 places: (N, C, 2 h, 2 w) in, (N, D + C, h, w) out. What has been through
+    fewer layers has seen less of the picture around, and tells better where something moves."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([super().forward(x), avg_pool2d(x, 2, ceil_mode=True)], 1)
+
+
 class SeeMotion(nn.Module):
     """Runs a `body` on features and how they change, and weighs what it gives by how much each
     place of the clip moves: (N, C, T, h, w) in, what the body makes of (N, 2 C, T, h, w) out.
@@ -89,7 +99,7 @@ class SeeMotion(nn.Module):
     under average pooling, class activation maps sum to the logit.
     """
 
-    power = 1.25
+    power = 3
 
     def __init__(self, body: nn.Module):
         super().__init__()

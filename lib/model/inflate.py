@@ -38,7 +38,7 @@ RULES: dict[str, Rule] = {
     "none": lambda name, conv: False,
     "late": lambda name, conv: RULES["upper"](name, conv) and name.endswith("conv_pw"),
     "upper": lambda name, conv: name.startswith(("blocks.5.", "blocks.6.", "conv_head")),
-    "motion": lambda name, conv: name.startswith("blocks.5.") and name.endswith("conv2"),
+    "motion": lambda name, conv: name.startswith("blocks.4.") and name.endswith("conv2"),
 }
 
 #: Layers, functions and methods that treat every number alone, whatever the shape.

@@ -22,7 +22,7 @@ from safetensors.torch import save as as_bytes
 from torch import Tensor, nn
 
 from lib.files import write_whole
-from lib.model.framewise import Framewise, SeeMotion
+from lib.model.framewise import Framewise, SeeMotion, TwoStages
 from lib.model.hardware import channels_last
 from lib.model.inflate import inflate
 
@@ -85,22 +85,27 @@ def efficientnet_lite0(imagenet: bool = True) -> nn.Module:
     return network.eval()
 
 
-def motion_lite0(imagenet: bool = True, kernels=(3, 3, 3, 3), width: int = 192) -> nn.Module:
+def motion_lite0(
+    imagenet: bool = True, kernels=(3, 3, 3, 3), width: int = 192, earlier: bool = True
+) -> nn.Module:
     """EfficientNet-Lite0 whose last two stages give way to bottlenecks of ResNet with random
-    weights, which see how features change, and what moves weighs more (`SeeMotion`); 2D, in eval
-    mode. Its activations have a stride of 16. A block has a kernel of so many cells, and adds
-    a quarter of what it finds at the start. `book.experiments.designs` tries others."""
+    weights, which see features of two stages and how they change, and what moves weighs more
+    (`SeeMotion`); 2D, in eval mode. Its activations have a stride of 16. A block has a kernel of so
+    many cells, and adds a quarter of what it finds at the start. `book.experiments.designs` tries
+    others."""
     from torchvision.models.resnet import Bottleneck
 
     network = efficientnet_lite0(imagenet)
-    stem = nn.Conv2d(2 * 112, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+    channels = 112 + 40 * earlier  # of the fifth stage, and of the third
+    stem = nn.Conv2d(2 * channels, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
     blocks = [Bottleneck(width, width // 4) for _ in kernels]
     for block, kernel in zip(blocks, kernels):
         nn.init.constant_(block.bn3.weight, 0.25)
         if kernel == 1:
             block.conv2 = nn.Conv2d(width // 4, width // 4, 1, bias=False)
     upper = SeeMotion(nn.Sequential(*stem, *blocks))
-    network.blocks = nn.Sequential(*network.blocks[:5], upper)
+    stages = (TwoStages if earlier else nn.Sequential)(*network.blocks[3:5])
+    network.blocks = nn.Sequential(*network.blocks[:3], stages, upper)
     network.conv_head, network.bn2 = nn.Identity(), nn.Identity()
     network.classifier = nn.Linear(width, 1000)
     return network.eval()
