@@ -19,7 +19,8 @@ from torch import nn
 from lib.data.something import SomethingSomething
 from lib.data.streams import VIDEO_SUFFIXES
 from lib.data.video import Clip, VideoError, read_clip, square
-from lib.explain.clip import METHODS, explain, most_probable, names_of, network_inputs, sampling
+from lib.explain.ask import most_probable, names_of, network_inputs
+from lib.explain.clip import METHODS, explain, sampling
 from lib.explain.explanation import FPS, ExplainError, Explanation, nearest
 from lib.explain.maps import GRADIENT_METHODS, layers_and_logits
 from lib.viewer.viewer import distinct, html

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from lib.data.arguments import one_line, whole
 from lib.evaluation.accuracy import wilson
 from lib.evaluation.command import add_to_record, begin, made_with, make_parser
-from lib.explain.clip import network_inputs
+from lib.explain.ask import network_inputs
 from lib.explain.explanation import ExplainError
 from lib.explain.maps import GRADIENT_METHODS, maps_of, watching
 from lib.model.networks import evaluation_mode

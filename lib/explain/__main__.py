@@ -11,7 +11,8 @@ from pathlib import Path
 from torch import nn
 
 from lib.data.video import VideoError, read_clip
-from lib.explain.clip import METHODS, explain, most_probable, network_inputs, sampling
+from lib.explain.ask import most_probable, network_inputs
+from lib.explain.clip import METHODS, explain, sampling
 from lib.explain.explanation import ExplainError, Explanation, class_index
 from lib.explain.folder import explain_folder, fingerprint, is_clip
 from lib.explain.layers import table

@@ -1,8 +1,7 @@
 """`explain`: which parts of which frames speak for a class, kept signed."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +11,13 @@ from tqdm import tqdm
 
 from lib.data.video import Clip, read_clip, square
 from lib.explain import occlusion
+from lib.explain.ask import mixes, names_of, network_inputs
 from lib.explain.explanation import FPS, ExplainError, Explanation, class_index
-from lib.explain.maps import GRADIENT_METHODS, OneByOne, Reshape, check_logits, maps_of, watching
+from lib.explain.maps import GRADIENT_METHODS, OneByOne, Reshape, maps_of, watching
 from lib.explain.overlay import interpolation
 from lib.explain.receptive_field import ReceptiveField, measure, tap_energies
-from lib.model.networks import Preprocess, evaluation_mode
+from lib.model.networks import Preprocess
 
-MOST = 5  # classes that a network of many is asked about, one by one
 METHODS = ("cam", *GRADIENT_METHODS, "occlusion")
 CROPS = "preprocess crops, or cannot be followed: cells are drawn as if the network saw all"
 SOFTMAX = "the network ends in a softmax: these are maps of probabilities, not of logits"
@@ -99,6 +98,7 @@ def explain(
             wanted = torch.tensor([mapped], device=inputs.device)
             maps, logits = maps_of(seen, wanted, method, progress or iter)
         maps, logits, layer = maps[0], logits[0], seen.layer  # (M, t, h, w), (K,)
+        notes += [f"layer {layer!r} ran {seen.runs} times: this is the last"] * (seen.runs > 1)
         bias = _bias(seen.head, maps, logits, mapped)
         if motion:
             alone = frames_alone(network, inputs, mapped, layer, method, reshape).cpu().numpy()
@@ -146,6 +146,8 @@ def frames_alone(
     """
     stills = inputs[0].transpose(0, 1).unsqueeze(2)  # (T, 3, 1, H, W)
     wanted = torch.tensor([classes], device=inputs.device).expand(len(stills), -1)
+    if mixes(network):
+        raise ExplainError("motion: frames are not alone where batch norm keeps no statistics")
     try:
         with watching(network, stills, layer, method != "cam", reshape) as seen:
             maps, _ = maps_of(seen, wanted, method)  # (T, M, t, h, w)
@@ -157,6 +159,10 @@ def frames_alone(
 def _geometry(field: ReceptiveField, grid: tuple[int, int], notes: list[str]) -> tuple:
     """The cells' centres as fractions of the frame, what a cell sees, and what to say of them."""
     unknown = np.isnan(field.first)  # (3,)
+    for axis, stride in enumerate(field.stride):
+        if stride < 0:
+            said = f"cells lie the other way round along {'time height width'.split()[axis]}"
+            raise ExplainError(f"{said}: pass reshape=lambda x: x.flip({axis + 2})")
     if unknown[1:].any():
         notes = [*notes, "where cells look could not be measured: they are spread evenly"]
     elif unknown[0]:
@@ -187,19 +193,6 @@ def _crops(preprocess: Callable, shape: Sequence[int]) -> bool:
     if shape[0] > 1 and not in_order:
         raise ExplainError("preprocess leaves out or reorders frames: do that to the clip instead")
     return False
-
-
-def names_of(network: nn.Module, class_names, count: int) -> list[str]:
-    """Names of all `count` classes: those given, or else the network's own, or else numbers."""
-    names = getattr(network, "classes", None) if class_names is None else class_names
-    if isinstance(names, Mapping):  # as of transformers: id2label
-        names = [names.get(k, names.get(str(k))) for k in range(count)]
-    names = [f"class {k}" for k in range(count)] if names is None else list(names)
-    if len(names) != count:
-        raise ExplainError(f"{len(names)} class names for {count} logits: pass class_names=")
-    if None in names:
-        raise ExplainError(f"class {names.index(None)} has no name: name all {count} of them")
-    return list(map(str, names))
 
 
 def _mapped(names: list[str], classes) -> list[int]:
@@ -261,36 +254,3 @@ def _square_clip(clip, size: int, count: int, fps: float) -> Clip:
     if frames.shape[1:3] != (side, side):
         frames = square(frames, side)
     return Clip(frames, clip.times, clip.label, mask, clip.note)
-
-
-def network_inputs(network: nn.Module, frames: np.ndarray, preprocess=None) -> Tensor:
-    """Frames (T, H, W, 3) uint8 as (1, 3, T, H, W), where and in the precision that the network
-    wants them; `preprocess` None is the network's own."""
-    preprocess = preprocess or getattr(network, "preprocess", None)
-    if preprocess is None:
-        raise ExplainError("the network has no preprocess: pass preprocess=, frames to input")
-    inputs = preprocess(frames)
-    if not isinstance(inputs, Tensor):
-        given = type(inputs).__name__
-        raise ExplainError(f"preprocess gives {given}; a tensor (1, 3, T, H, W) is needed")
-    inputs = inputs.unsqueeze(0) if inputs.ndim == 4 else inputs
-    if inputs.ndim != 5 or len(inputs) != 1:
-        raise ExplainError(f"preprocess gives {tuple(inputs.shape)}; (1, 3, T, H, W) is needed")
-    for name, x in chain(network.named_parameters(), network.named_buffers()):
-        if x.is_meta:
-            raise ExplainError(f"{name} is on the meta device, without numbers: load weights first")
-        if x.is_inference():
-            made = f"{name} was made under torch.inference_mode, and gradients refuse it"
-            remedy = "make the network outside, or explain copy.deepcopy(network)"
-            raise ExplainError(f"{made}: {remedy}")
-    parameter = next((p for p in network.parameters() if p.is_floating_point()), inputs)
-    return inputs.to(parameter.device, parameter.dtype)
-
-
-def most_probable(network: nn.Module, inputs: Tensor, most: int = MOST) -> list[int]:
-    """Indices of the classes with the highest logits of one clip (1, 3, T, H, W), highest first:
-    what a gradient method, one class after another, shows of a network of many classes."""
-    with evaluation_mode(network), torch.inference_mode():
-        logits = network(inputs)
-    check_logits(network, inputs, logits)
-    return logits[0].topk(min(most, logits.shape[1])).indices.tolist()

@@ -198,12 +198,16 @@ class Explanation:
         spread evenly over the frame. classes, logits: names and numbers of all K classes. mapped:
         class of each map, by index or name; None is all in order, or the most probable for one map.
         """
+        frames = np.asarray(frames)
         if frames.ndim != 4 or frames.dtype != np.uint8:
             raise ExplainError(f"frames {frames.shape} {frames.dtype}: need (T, S, S, 3) uint8")
         maps, logits = (torch.as_tensor(x).detach().float().cpu().numpy() for x in (maps, logits))
         maps = maps[None] if maps.ndim == 3 else maps  # (M, T, h, w)
+        if maps.ndim != 4:
+            raise ExplainError(f"maps {tuple(maps.shape)}: need (T, h, w) or (M, T, h, w)")
         if mapped is None:
             mapped = [logits.argmax()] if len(maps) == 1 else range(len(classes))
+        mapped = [mapped] if isinstance(mapped, int | str) else mapped
         mapped, t = [class_index(classes, k) for k in mapped], len(frames)
         cells = tuple((np.arange(n, dtype=np.float32) + 0.5) / n for n in maps.shape[2:])
         note = "maps that were made elsewhere: their cells are spread evenly"

@@ -10,9 +10,10 @@ from torch import nn
 from tqdm import tqdm
 
 from lib.data.video import Clip
-from lib.explain.clip import explain, network_inputs
+from lib.explain.ask import network_inputs
+from lib.explain.clip import explain
 from lib.explain.explanation import ExplainError, Explanation
-from lib.explain.maps import check_logits, layers_and_logits
+from lib.explain.maps import layers_and_logits
 
 BLOCK = re.compile(r"(.*\.)?(blocks?|layers?|stages?)\.\d+$")  # a block, by its name
 COLUMNS = "layer", "cells", "a cell sees", "half of it", "adds up", "seconds", ""
@@ -46,7 +47,6 @@ def table(network: nn.Module, clip: Clip) -> str:
     kind = BLOCK if any(map(BLOCK.match, names)) else alike
     changes = [sizes[name] != sizes.get(after) for name, after in zip(names, [*names[1:], ""])]
     chosen = [n for n, last in zip(names, changes) if last or n == default or kind.match(n)]
-    check_logits(network, inputs, logits)
     first = int(logits[0].argmax())
     for name in tqdm(chosen, "layers", leave=False):
         begin = time.perf_counter()

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lib.explain.ask import after, ask
 from lib.explain.explanation import ExplainError, nearest
 from lib.explain.volumes import PERHAPS, SEEMS, Reader, Reshape, shape_of
 from lib.model.framewise import Framewise
@@ -30,6 +31,7 @@ class Seen(NamedTuple):
     layer: str  # name of the module that gave the activations
     head: nn.Linear | None  # the last linear layer that ran
     reshape: Reshape | None  # what made the activations of the layer's output
+    runs: int = 1  # how often it ran: the activations are those of the last time
     leaf: Tensor | None = None  # that output, where the logits can be differentiated by it
 
 
@@ -67,6 +69,8 @@ def watching(
             if refused is PERHAPS:
                 found["perhaps"] = told
             return None
+        again = found.get("layer") == name and found["activations"].shape == volume.shape
+        found["runs"] = found["runs"] + 1 if again else 1
         found.update(layer=name, activations=volume if layer is None else volume.clone())
         found["reshape"] = volume_of.unfold
         if not gradient:
@@ -102,40 +106,19 @@ def watching(
         for name, module in modules.items():
             linear = isinstance(module, nn.Linear)
             if linear:
-                handles.append(_after(module, lambda _, module=module: found.update(head=module)))
+                handles.append(after(module, lambda _, module=module: found.update(head=module)))
             if layer or gradient:
                 handles.append(module.register_forward_pre_hook(settle))
             if name == layer or not (layer or linear or name.startswith(not_alone)):
-                handles.append(_after(module, partial(remember, name)))
+                handles.append(after(module, partial(remember, name)))
         with torch.inference_mode(not gradient), torch.set_grad_enabled(gradient):
-            logits = network(inputs.clone() if inputs.is_inference() else inputs.detach())
+            logits = ask(network, inputs.clone() if inputs.is_inference() else inputs.detach())
         settle()
         perhaps, *_ = (found.pop(name, None) for name in ("perhaps", "passed", "given"))
-        check_logits(network, inputs, logits)
         if "activations" not in found:
             where = "no layer ran that" if layer is None else f"layer {layer!r} did not run; none"
             raise ExplainError(perhaps or f"{where} gives (N, C, T, h, w) with more than one cell")
         yield Seen(logits=logits, **found)
-
-
-def check_logits(network: nn.Module, inputs: Tensor, logits: object) -> None:
-    """Raises ExplainError for what is not finite logits (N, K), and says where that begins."""
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        given = f"the network gives {shape_of(logits)}; logits (N, K) are needed"
-        raise ExplainError(f"{given}: put it in a module whose forward returns them")
-    if logits.isfinite().all():
-        return
-    wrong = [] if inputs.isfinite().all() else ["the input, which preprocess gives"]
-
-    def look(name: str, output) -> None:
-        if isinstance(output, Tensor) and not output.isfinite().all():
-            wrong.append(f"layer {name!r}")
-
-    with evaluation_mode(network) as handles, torch.inference_mode():
-        handles += [_after(module, partial(look, n)) for n, module in network.named_modules()]
-        network(inputs)
-    first = [*wrong, "what comes after all layers"][0]
-    raise ExplainError(f"the logits are not finite; the first that is not finite is {first}")
 
 
 def layers_and_logits(
@@ -164,8 +147,8 @@ def layers_and_logits(
         handles += volume_of.hooks()
         for name, module in network.named_modules():
             if name and not isinstance(module, nn.Linear | nn.Identity):
-                handles.append(_after(module, partial(measure, name)))
-        logits = network(inputs)
+                handles.append(after(module, partial(measure, name)))
+        logits = ask(network, inputs)
     return sizes, logits
 
 
@@ -288,8 +271,3 @@ GRADIENT_METHODS = {
 def weighted_sum(activations: Tensor, weights: Tensor) -> Tensor:
     """``sum_c w_c A_c`` (N, T, h, w): activations A (N, C, T, h, w), weights (N, C)."""
     return torch.einsum("nc,ncthw->nthw", weights, activations)
-
-
-def _after(module: nn.Module, look: Callable):
-    """Have `look` shown the module's output after it has run; what it returns takes its place."""
-    return module.register_forward_hook(lambda _module, _arguments, output: look(output))

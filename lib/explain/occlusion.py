@@ -9,8 +9,9 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
+from lib.explain.ask import ask, mixes
 from lib.explain.explanation import ExplainError
-from lib.explain.maps import OneByOne, check_logits
+from lib.explain.maps import OneByOne
 from lib.explain.receptive_field import ReceptiveField
 from lib.model.networks import evaluation_mode
 
@@ -29,15 +30,14 @@ def occlusion(
     along each axis. Above 0: what was covered spoke for the class. `progress` is given the sequence
     of steps and yields them one by one, as tqdm does.
     """
-    sizes, batch = inputs.shape[2:], at_once(inputs.device)
+    sizes, batch = inputs.shape[2:], 1 if mixes(network) else at_once(inputs.device)
     if any(not 1 <= w <= size or s < 1 for w, s, size in zip(window, stride, sizes)):
         most = f"give 1 or more, a window of at most {tuple(sizes)}"
         raise ExplainError(f"window {window} and stride {stride}: {most}")
     starts = [range(0, size - w + 1, s) for size, w, s in zip(sizes, window, stride)]
     corners, losses = list(product(*starts)), []
     with evaluation_mode(network), torch.inference_mode():
-        logits = network(inputs)  # (1, K)
-        check_logits(network, inputs, logits)
+        logits = ask(network, inputs)  # (1, K)
         for first in progress(range(0, len(corners), batch)):
             some = corners[first : first + batch]
             covered = inputs.repeat(len(some), 1, 1, 1, 1)

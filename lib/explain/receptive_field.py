@@ -167,11 +167,11 @@ def _axis(shares: np.ndarray, count: int, length: int, more: int, cells: int) ->
     something in between does not count paths."""
     before, centre = shares @ (np.arange(length + more) + 0.5)
     stride, touched = centre - before, shares[:, [0, -1]].any()
-    if not (np.isfinite(shares).all() and (shares >= 0).all() and stride > 1e-6):
+    if not (np.isfinite(shares).all() and (shares >= 0).all() and abs(stride) > 1e-6):
         return None
-    if more and abs((count - cells) * stride - more) >= stride:
+    if more and abs((count - cells) * abs(stride) - more) >= abs(stride):
         return None  # such as an adaptive pool, whose cells grow with the input
-    if not more and (touched or abs(count * stride - length) > length / 2):
+    if not more and (touched or abs(count * abs(stride) - length) > length / 2):
         return None  # the border is too near
     reached, run = np.flatnonzero(shares[1]), partial(_shortest, shares[1], centre)
     whole = (-np.inf, np.inf) if touched else (reached[0], reached[-1] + 1)

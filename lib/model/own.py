@@ -26,9 +26,10 @@ class Own(nn.Module):
 
     def __init__(self, model: nn.Module, form="N3THW", pathways: Sequence[int] = (), **about):
         super().__init__()
-        if form not in FORMS or (pathways and form != "N3THW") or not about.keys() <= {*ABOUT}:
-            forms = f"form is one of {', '.join(FORMS)} (with pathways, the first)"
-            raise ValueError(f"{form}, {', '.join(about)}: {forms}; then come {', '.join(ABOUT)}")
+        if unknown := about.keys() - {*ABOUT}:
+            raise ValueError(f"no argument {', '.join(unknown)}: there are {', '.join(ABOUT)}")
+        if form not in FORMS or (pathways and form != "N3THW"):
+            raise ValueError(f"{form}: choose from {', '.join(FORMS)}; with pathways, the first")
         if pathways and "default_layer" not in about:
             raise ValueError("pathways: default_layer says whose map is meant; the maps add up")
         vars(self).update(about, form=form, pathways=pathways)
@@ -41,6 +42,7 @@ class Own(nn.Module):
         y = self.model(x)
         y = y.get("logits", y) if isinstance(y, Mapping) else getattr(y, "logits", y)
         y = y[0] if isinstance(y, tuple | list) else y
+        y = y[None] if isinstance(y, Tensor) and y.ndim == n == 1 else y  # squeezed
         if isinstance(y, Tensor) and len(y) not in (n, n * t):
             raise ValueError(f"{len(y)} rows of logits, clips ({n}, 3, {t}, ...): other `frames`?")
         return y.unflatten(0, (n, t)).mean(1) if isinstance(y, Tensor) and len(y) > n else y

@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from lib import miniature  # noqa: E402
 from lib.explain import explain  # noqa: E402
-from lib.explain.clip import most_probable, network_inputs, sampling  # noqa: E402
+from lib.explain.ask import most_probable, network_inputs  # noqa: E402
+from lib.explain.clip import sampling  # noqa: E402
 from lib.model import hub  # noqa: E402
 
 TRANSFORMERS = """MCG-NJU/videomae-base-finetuned-kinetics MCG-NJU/videomae-base-finetuned-ssv2
