@@ -28,7 +28,7 @@ def network_inputs(network: nn.Module, frames: np.ndarray, preprocess=None) -> T
         given = type(inputs).__name__
         raise ExplainError(f"preprocess gives {given}; a tensor (1, 3, T, H, W) is needed")
     inputs = inputs.unsqueeze(0) if inputs.ndim == 4 else inputs
-    if inputs.ndim != 5 or len(inputs) != 1:
+    if inputs.ndim != 5 or inputs.shape[:2] != (1, 3):
         raise ExplainError(f"preprocess gives {tuple(inputs.shape)}; (1, 3, T, H, W) is needed")
     if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
         raise ExplainError("made by torch.jit, without layers to look at: give what it is made of")

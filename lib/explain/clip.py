@@ -82,6 +82,8 @@ def explain(
     inputs = network_inputs(network, clip.frames, preprocess)  # (1, 3, T, H, W)
     shape, frames, bias, alone = tuple(inputs.shape[2:]), len(clip), None, None
     notes = [clip.note] * bool(clip.note) + [CROPS] * _crops(preprocess, clip.frames.shape)
+    if any(np.shape(sides) != (3,) for sides in (window, stride) if sides is not None):
+        raise ExplainError("window and stride: three numbers each, of frames, rows and columns")
     if method == "occlusion":
         window = window or tuple(max(1, side // 4) for side in shape)
         stride = stride or (window[0], max(1, window[1] // 2), max(1, window[2] // 2))
@@ -89,7 +91,7 @@ def explain(
         maps, logits = occlusion.occlusion(network, inputs, window, stride, progress)
         names = names_of(network, class_names, len(logits))
         mapped = _mapped(names, classes)
-        maps, layer = maps[mapped], "input"
+        maps, layer, follows = maps[mapped], "input", None
         locate = partial(occlusion.box, shape, window, stride)
     else:
         with watching(network, inputs, layer, method != "cam", reshape) as seen:
@@ -103,6 +105,7 @@ def explain(
         if motion:
             alone = frames_alone(network, inputs, mapped, layer, method, reshape).cpu().numpy()
         grid, energies = tuple(maps.shape[1:]), tap_energies(network)
+        follows = partial(_follows, network, inputs, layer, seen.reshape)
         locate = partial(measure, network, layer, shape, grid, seen.reshape, energies)
     maps, logits = maps.cpu().numpy(), logits.cpu().numpy()
     if (steps := maps.shape[1]) != frames:
@@ -110,7 +113,7 @@ def explain(
     close = 1e-5 if inputs.dtype.itemsize > 2 else 1e-2
     probable = len(logits) > 1 and abs(logits.sum() - 1) < close and (logits >= 0).all()
     notes += [SOFTMAX] * bool(probable)
-    geometry = cache(lambda: _geometry(locate(), maps.shape[2:], notes))
+    geometry = cache(lambda: _geometry(locate(), maps.shape[2:], notes, follows))
     return Explanation(
         frames=clip.frames,
         times=clip.times,
@@ -156,13 +159,35 @@ def frames_alone(
     return maps.sum(2).transpose(0, 1) / len(stills)
 
 
-def _geometry(field: ReceptiveField, grid: tuple[int, int], notes: list[str]) -> tuple:
+def _follows(network, inputs: Tensor, layer: str, reshape: Reshape | None, axis: int) -> bool:
+    """Whether a layer's cells lie as the clip does along an axis (0 to 2): where its later half
+    turns grey, and not its earlier half, later cells change more, along this axis above all."""
+    maps, middle = [], inputs.shape[axis + 2] // 2
+    for half in (slice(0), slice(middle), slice(middle, None)):  # nothing, the earlier, the later
+        grey = inputs.clone().movedim(axis + 2, 0)
+        grey[half] = 0
+        with watching(network, grey.movedim(0, axis + 2), layer, reshape=reshape) as seen:
+            maps.append(seen.activations[0].float())  # (C, t, h, w)
+    found = []
+    for i in (1, 2, 3):
+        moved = [(x - maps[0]).abs().movedim(i, 0).flatten(1).sum(1) for x in maps[1:]]  # (cells,)
+        ends = torch.linspace(-1, 1, len(moved[0])) if len(moved[0]) > 1 else torch.zeros(1)
+        early, late = (float((x.cpu() * ends).sum() / x.sum().clamp_min(1e-30)) for x in moved)
+        found.append(late - early)
+    single = maps[0].shape[axis + 1] == 1
+    return single or not any(found) or found[axis] >= max(1e-6, *map(abs, found))
+
+
+def _geometry(field: ReceptiveField, grid, notes: list[str], follows: Callable | None) -> tuple:
     """The cells' centres as fractions of the frame, what a cell sees, and what to say of them."""
     unknown = np.isnan(field.first)  # (3,)
-    for axis, stride in enumerate(field.stride):
-        if stride < 0:
-            said = f"cells lie the other way round along {'time height width'.split()[axis]}"
-            raise ExplainError(f"{said}: pass reshape=lambda x: x.flip({axis + 2})")
+    for axis, along in enumerate(("time", "height", "width")):
+        if field.stride[axis] < 0:
+            said = f"cells lie the other way round along {along}"
+            raise ExplainError(f"{said}: the network, or reshape=, has to turn them back")
+        if unknown[axis] and follows and not follows(axis):
+            said = f"cells do not change where the clip does along {along}"
+            raise ExplainError(f"{said}: the network reorders it, so no picture is right")
     if unknown[1:].any():
         notes = [*notes, "where cells look could not be measured: they are spread evenly"]
     elif unknown[0]:
@@ -225,6 +250,9 @@ def _over_frames(maps: np.ndarray, steps: np.ndarray, frames: int) -> np.ndarray
     if len(steps) > frames:
         raise ExplainError(f"the layer has {len(steps)} steps, more than {frames} frames")
     share = interpolation(steps, frames)  # (T, t)
+    nearest = (steps * frames - 0.5).round().clip(0, frames - 1).astype(int)
+    lost = np.flatnonzero(share.sum(0) == 0)  # steps centred beyond the first or last frame
+    share[nearest[lost], lost] = 1
     return np.einsum("fs,mshw->mfhw", share / share.sum(0), maps).astype(np.float32)
 
 
@@ -253,4 +281,5 @@ def _square_clip(clip, size: int, count: int, fps: float) -> Clip:
         mask = square(mask, side)[..., 0] > 127
     if frames.shape[1:3] != (side, side):
         frames = square(frames, side)
+    frames = np.ascontiguousarray(frames)  # it may be played backwards
     return Clip(frames, clip.times, clip.label, mask, clip.note)

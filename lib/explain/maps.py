@@ -4,6 +4,7 @@ One forward pass remembers a layer's activations A (N, C, T, h, w), by which the
 differentiated. `maps_of` turns both into maps (N, M, T, h, w) for any batch.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from lib.explain.ask import after, ask
 from lib.explain.explanation import ExplainError, nearest
 from lib.explain.volumes import PERHAPS, SEEMS, Reader, Reshape, shape_of
-from lib.model.framewise import Framewise
+from lib.model.framewise import Clipwise, Framewise
 from lib.model.networks import evaluation_mode
 
 UNRELATED = "no gradient at layer {!r}: no logit depends on it, or use_reentrant=True hides it"
@@ -56,11 +57,16 @@ def watching(
     if layer is not None and isinstance(modules[layer], nn.Linear) and reshape is None:
         raise ExplainError(f"layer {layer!r} is linear, with no cells in the frame to point at")
     not_alone = tuple(f"{n}." for n, m in modules.items() if isinstance(m, Framewise))
+    for name in (n[:-1] for n in not_alone if str(layer).startswith(n)):
+        if not any(isinstance(m, Clipwise) for m in modules[name].modules()):
+            raise ExplainError(f"layer {layer!r} is given some frames at a time: name {name!r}")
     found: dict = {"head": None}
+    runs: Counter = Counter()
 
     def remember(name: str, output) -> Tensor | None:
         if isinstance(modules[name], nn.Identity) and output is found.get("given"):
             return None
+        runs[name] += 1
         volume, refused = volume_of(output)
         if refused:
             told = f"layer {name!r} gives {shape_of(output)}{refused}"
@@ -69,8 +75,6 @@ def watching(
             if refused is PERHAPS:
                 found["perhaps"] = told
             return None
-        again = found.get("layer") == name and found["activations"].shape == volume.shape
-        found["runs"] = found["runs"] + 1 if again else 1
         found.update(layer=name, activations=volume if layer is None else volume.clone())
         found["reshape"] = volume_of.unfold
         if not gradient:
@@ -118,7 +122,7 @@ def watching(
         if "activations" not in found:
             where = "no layer ran that" if layer is None else f"layer {layer!r} did not run; none"
             raise ExplainError(perhaps or f"{where} gives (N, C, T, h, w) with more than one cell")
-        yield Seen(logits=logits, **found)
+        yield Seen(logits=logits, runs=runs[found["layer"]], **found)
 
 
 def layers_and_logits(
@@ -182,10 +186,10 @@ def class_activation_maps(seen: Seen, classes: Tensor) -> tuple[Tensor, Tensor]:
         bias = 0 if head.bias is None else head.bias.detach().float()
         means = activations.mean((2, 3, 4))  # (N, C)
         logits = means @ weight.T + bias  # (N, K)
-        half = torch.finfo(seen.logits.dtype).bits < 32 or head.weight.dtype.itemsize < 4
+        coarse = max(torch.finfo(x.dtype).eps for x in (seen.logits, head.weight))
         evidence = (seen.logits.detach() - bias).abs().max()
         rounded = (means.abs() @ weight.abs().T).max()  # what sums of this size may be off by
-        tolerance = (5e-2 if half else 1e-4) * (evidence + 0.1 * rounded)
+        tolerance = max(1e-4, 4 * coarse) * (evidence + 0.1 * rounded)
     if logits is None or (logits - seen.logits).abs().max() > tolerance:
         raise ExplainError(
             f"average pooling of layer {seen.layer!r} and the last linear layer do not give this "
