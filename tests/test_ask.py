@@ -242,5 +242,5 @@ def test_maps_made_elsewhere_in_plain_python():
 
 
 def test_an_unknown_argument_is_named():
-    with pytest.raises(ValueError, match="no argument clases: there are classes, preprocess"):
-        Own(Small(), clases=NAMES)
+    with pytest.raises(ValueError, match="no argument labels: there are classes, preprocess"):
+        Own(Small(), labels=NAMES)

@@ -82,7 +82,7 @@ class GlobalPool(nn.AdaptiveAvgPool3d):
 class TwoStages(nn.Sequential):
     """Stages of which the first halves the sides, and beside what they give what they were given,
     averaged over 2 by 2 places: (N, C, 2 h, 2 w) in, (N, D + C, h, w) out. What has been through
-    fewer layers has seen less of the picture around, and tells better where something moves."""
+    fewer layers has seen less of the picture around."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([super().forward(x), avg_pool2d(x, 2, ceil_mode=True)], 1)
