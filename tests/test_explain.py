@@ -652,6 +652,17 @@ def test_overlay_stands_on_the_cells_and_is_scaled_over_the_clip():
     assert blank.dtype == np.uint8 and not blank.any()
 
 
+def test_an_improbable_class_does_not_dim_the_most_probable_one():
+    few, many = np.zeros((2, 1, 2, 2))
+    few[0, 0, 0], many[0, 0, 0], many[0, 1, 1] = 1, 1, 50  # 50 in one cell, for p = .06
+    alone, both = by_hand([few]), by_hand([few, many])
+    np.testing.assert_array_equal(overlay(alone, 0), overlay(both, 0))
+    of_many = overlay(both, 1)[0].astype(int).sum(-1)
+    assert of_many[7, 7] == of_many[0, 0] == overlay(both, 0)[0, 0, 0].astype(int).sum() > 0
+    weak = by_hand([-few, many])  # nothing for the first: then what is largest of all
+    assert overlay(weak, 1)[0, 7, 7].any() and not overlay(weak, 0)[0, 7, 7].any()
+
+
 @pytest.mark.parametrize("suffix", [".gif", ".mp4", ".webm"])
 def test_save_side_by_side(tmp_path, network, frames, suffix):
     import av

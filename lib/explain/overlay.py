@@ -12,8 +12,9 @@ def overlay(
 ) -> np.ndarray:
     """Frames (T, H, W, 3) uint8 with the evidence for a class drawn over them, as in the viewer.
 
-    One scale for the whole clip and all classes that have a map, or for two that are compared: the
-    largest value of a cell is the last colour of inferno at `opacity`, 0 leaves the frame as it is.
+    One scale for the whole clip and all classes: the largest value of a cell of the most probable
+    class that has a map (or of two that are compared) is the last colour of inferno at `opacity`,
+    as is what is larger; 0 leaves the frame as it is.
     Lines are at 1/4, 1/2 and 3/4. Values stand at the cells' centres, bilinear in between. `cls`
     None is the most probable class that has a map; `versus` as in `Explanation.map`; with
     `against`, what speaks against the class is drawn, too, in blue, and what speaks for it orange.
@@ -22,10 +23,11 @@ def overlay(
 
     if versus is not None:
         cls, versus = explanation.pair(cls, versus)
-    elif cls is None:
-        cls = max(explanation.mapped, key=lambda k: explanation.logits[k])
-    maps = explanation.maps if versus is None else explanation.map(cls, versus)
-    greatest = (abs(maps) if against else maps).max()
+    first = max(explanation.mapped, key=lambda k: explanation.logits[k])
+    cls = first if cls is None else cls
+    size_of = abs if against else np.asarray
+    greatest = size_of(explanation.map(first if versus is None else cls, versus)).max()
+    greatest = greatest if greatest > 0 or versus is not None else size_of(explanation.maps).max()
     evidence = explanation.map(cls, versus) / (greatest if greatest > 0 else 1)
     size = explanation.frames.shape[1:3]
     heat = on_pixels(evidence.clip(-1 if against else 0, 1), explanation.cells, size)  # (T, H, W)

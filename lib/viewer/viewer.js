@@ -680,8 +680,9 @@
       const evidence = this.#signed = other === null
         ? signedMap(row) : minus(signedMap(row), signedMap(less));
       const shared = this.scale === "all" && other === null;
-      const greatest = shared
-        ? Math.max(...mapped.map((_, index) => peak(index)))
+      const first = mapped.reduce((best, k) => logits[k] > logits[best] ? k : best, mapped[0]);
+      const greatest = shared // what the most probable class has at most, if it has any
+        ? peak(mapped.indexOf(first)) || Math.max(...mapped.map((_, index) => peak(index)))
         : largest(evidence);
       const unit = greatest > 0 ? 1 / greatest : 0;
       this.#evidence = evidence.map(value => clamp(value * unit, against ? -1 : 0, 1));
