@@ -442,7 +442,9 @@ def test_a_network_brings_its_method_layer_reshape_frames_and_rate(clips, video)
     explorer.classes = ["class 7"]
     assert explorer.explanation.mapped == [7]
     explorer.frames = 4
-    assert "(ValueError: 4 frames)" in explorer.error
+    refused = "the network refuses clips (1, 3, 4, 16, 16) torch.float32 (ValueError: 4 frames)"
+    remedy = "another size, `frames` or dtype, or a form of lib.model.own.Own?"
+    assert explorer.error == f"{refused}: {remedy}"
 
 
 def test_a_dataset_keeps_its_rate_where_the_network_has_none(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 from tqdm import tqdm
 
 from lib.data.video import Clip, read_clip, square
@@ -91,7 +92,7 @@ def explain(
         maps, logits = occlusion.occlusion(network, inputs, window, stride, progress)
         names = names_of(network, class_names, len(logits))
         mapped = _mapped(names, classes)
-        maps, layer, follows = maps[mapped], "input", None
+        maps, layer, reordered = maps[mapped], "input", None
         locate = partial(occlusion.box, shape, window, stride)
     else:
         with watching(network, inputs, layer, method != "cam", reshape) as seen:
@@ -105,7 +106,7 @@ def explain(
         if motion:
             alone = frames_alone(network, inputs, mapped, layer, method, reshape).cpu().numpy()
         grid, energies = tuple(maps.shape[1:]), tap_energies(network)
-        follows = partial(_follows, network, inputs, layer, seen.reshape)
+        reordered = partial(_reordered, network, inputs, layer, seen.reshape)
         locate = partial(measure, network, layer, shape, grid, seen.reshape, energies)
     maps, logits = maps.cpu().numpy(), logits.cpu().numpy()
     if (steps := maps.shape[1]) != frames:
@@ -113,7 +114,7 @@ def explain(
     close = 1e-5 if inputs.dtype.itemsize > 2 else 1e-2
     probable = len(logits) > 1 and abs(logits.sum() - 1) < close and (logits >= 0).all()
     notes += [SOFTMAX] * bool(probable)
-    geometry = cache(lambda: _geometry(locate(), maps.shape[2:], notes, follows))
+    geometry = cache(lambda: _geometry(locate(), maps.shape[2:], notes, reordered))
     return Explanation(
         frames=clip.frames,
         times=clip.times,
@@ -159,35 +160,38 @@ def frames_alone(
     return maps.sum(2).transpose(0, 1) / len(stills)
 
 
-def _follows(network, inputs: Tensor, layer: str, reshape: Reshape | None, axis: int) -> bool:
-    """Whether a layer's cells lie as the clip does along an axis (0 to 2): where its later half
-    turns grey, and not its earlier half, later cells change more, along this axis above all."""
-    maps, middle = [], inputs.shape[axis + 2] // 2
-    for half in (slice(0), slice(middle), slice(middle, None)):  # nothing, the earlier, the later
+def _reordered(network, inputs: Tensor, layer: str, reshape: Reshape | None, axes) -> list[int]:
+    """Those axes (0 to 2) along which a layer's cells do not lie as the clip does: where its later
+    half turns grey, not its earlier, later cells should change more, along no other axis more."""
+
+    def activations(axis: int, half: slice) -> Tensor:  # (C, t, h, w), that half of the clip grey
         grey = inputs.clone().movedim(axis + 2, 0)
         grey[half] = 0
         with watching(network, grey.movedim(0, axis + 2), layer, reshape=reshape) as seen:
-            maps.append(seen.activations[0].float())  # (C, t, h, w)
-    found = []
-    for i in (1, 2, 3):
-        moved = [(x - maps[0]).abs().movedim(i, 0).flatten(1).sum(1) for x in maps[1:]]  # (cells,)
-        ends = torch.linspace(-1, 1, len(moved[0])) if len(moved[0]) > 1 else torch.zeros(1)
-        early, late = (float((x.cpu() * ends).sum() / x.sum().clamp_min(1e-30)) for x in moved)
-        found.append(late - early)
-    single = maps[0].shape[axis + 1] == 1
-    return single or not any(found) or found[axis] >= max(1e-6, *map(abs, found))
+            return seen.activations[0].float().cpu()
+
+    whole, wrong = activations(0, slice(0)), []
+    for axis in axes:
+        found, mid = [], inputs.shape[axis + 2] // 2
+        changed = [(activations(axis, s) - whole).abs() for s in (slice(mid), slice(mid, None))]
+        for i, cells in enumerate(whole.shape[1:], start=1):
+            ends = torch.linspace(-1, 1, cells) if cells > 1 else torch.zeros(1)
+            early, late = (normalize(x.movedim(i, 0).flatten(1).sum(1), 1, 0) for x in changed)
+            found.append(float(ends @ (late - early)))
+        follows = not any(found) or found[axis] >= max(1e-6, *map(abs, found))
+        wrong += [axis] * (whole.shape[axis + 1] > 1 and not follows)
+    return wrong
 
 
-def _geometry(field: ReceptiveField, grid, notes: list[str], follows: Callable | None) -> tuple:
+def _geometry(field: ReceptiveField, grid, notes: list[str], reordered: Callable | None) -> tuple:
     """The cells' centres as fractions of the frame, what a cell sees, and what to say of them."""
-    unknown = np.isnan(field.first)  # (3,)
-    for axis, along in enumerate(("time", "height", "width")):
-        if field.stride[axis] < 0:
-            said = f"cells lie the other way round along {along}"
-            raise ExplainError(f"{said}: the network, or reshape=, has to turn them back")
-        if unknown[axis] and follows and not follows(axis):
-            said = f"cells do not change where the clip does along {along}"
-            raise ExplainError(f"{said}: the network reorders it, so no picture is right")
+    unknown, along = np.isnan(field.first), ("time", "height", "width")  # (3,)
+    for axis in np.flatnonzero(np.array(field.stride) < 0):
+        said = f"cells lie the other way round along {along[axis]}"
+        raise ExplainError(f"{said}: the network, or reshape=, has to turn them back")
+    for axis in reordered(np.flatnonzero(unknown)) if reordered and unknown.any() else ():
+        said = f"cells do not change where the clip does along {along[axis]}"
+        raise ExplainError(f"{said}: the network reorders it, so no picture is right")
     if unknown[1:].any():
         notes = [*notes, "where cells look could not be measured: they are spread evenly"]
     elif unknown[0]:

@@ -60,8 +60,7 @@ def watching(
     for name in (n[:-1] for n in not_alone if str(layer).startswith(n)):
         if not any(isinstance(m, Clipwise) for m in modules[name].modules()):
             raise ExplainError(f"layer {layer!r} is given some frames at a time: name {name!r}")
-    found: dict = {"head": None}
-    runs: Counter = Counter()
+    found, runs = {"head": None}, Counter()
 
     def remember(name: str, output) -> Tensor | None:
         if isinstance(modules[name], nn.Identity) and output is found.get("given"):

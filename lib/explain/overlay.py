@@ -13,11 +13,10 @@ def overlay(
     """Frames (T, H, W, 3) uint8 with the evidence for a class drawn over them, as in the viewer.
 
     One scale for the whole clip and all classes: the largest value of a cell of the most probable
-    class that has a map (or of two that are compared) is the last colour of inferno at `opacity`,
-    as is what is larger; 0 leaves the frame as it is.
-    Lines are at 1/4, 1/2 and 3/4. Values stand at the cells' centres, bilinear in between. `cls`
-    None is the most probable class that has a map; `versus` as in `Explanation.map`; with
-    `against`, what speaks against the class is drawn, too, in blue, and what speaks for it orange.
+    class that has a map (or of two that are compared), and what is larger, is the last colour of
+    inferno at `opacity`; 0 leaves the frame as it is. Lines are at 1/4, 1/2 and 3/4. Values stand
+    at the cells' centres, bilinear in between. `cls` None is that most probable class; `versus` as
+    in `Explanation.map`; `against` draws what speaks against it, too, in blue, the rest orange.
     """
     from lib.viewer.viewer import BOTH, COLOURS  # with matplotlib, which is slow to load
 
@@ -25,10 +24,10 @@ def overlay(
         cls, versus = explanation.pair(cls, versus)
     first = max(explanation.mapped, key=lambda k: explanation.logits[k])
     cls = first if cls is None else cls
-    size_of = abs if against else np.asarray
-    greatest = size_of(explanation.map(first if versus is None else cls, versus)).max()
-    greatest = greatest if greatest > 0 or versus is not None else size_of(explanation.maps).max()
-    evidence = explanation.map(cls, versus) / (greatest if greatest > 0 else 1)
+    drawn = explanation.map(cls, versus)
+    scaled = [explanation.map(first), explanation.maps] if versus is None else [drawn]
+    tops = ((abs(maps) if against else maps).max() for maps in scaled)
+    evidence = drawn / next((top for top in tops if top > 0), 1)
     size = explanation.frames.shape[1:3]
     heat = on_pixels(evidence.clip(-1 if against else 0, 1), explanation.cells, size)  # (T, H, W)
     strength, line = abs(heat), lines(heat)

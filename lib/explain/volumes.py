@@ -50,8 +50,7 @@ class Reader:
         self.widths = {tuple(getattr(x, "shape", x)) for x in known if x is not None}
         self.channels: int | None = None  # of the last convolution; None after another layer
         self.width: int | None = None  # of the last axis, after a layer that works on that
-        self.filters: int | None = None  # of the last convolution
-        self.pictures = False  # whether it gave pictures
+        self.filters: int | None = None  # of the last convolution, if it gave pictures
 
     def hooks(self) -> list:
         """Handles of hooks that note which layers ran."""
@@ -70,7 +69,7 @@ class Reader:
                 self.channels = output.shape[1] if first else None
                 self.width = None if first else output.shape[-1]
             if isinstance(module, _ConvNd) and isinstance(output, Tensor):
-                self.filters, self.pictures = output.shape[1], output.ndim == 4
+                self.filters = output.shape[1] if output.ndim == 4 else None
 
         telling = _ConvNd | _BatchNorm | nn.LayerNorm | nn.RMSNorm | nn.Linear
         modules = (m for m in self.network.modules() if isinstance(m, telling))
@@ -99,7 +98,7 @@ class Reader:
         if reshape is None and last:
             return None, CHANNELS_LAST
         time_first = output.shape[1:3] == (inputs.shape[2], self.filters)
-        if reshape is None and time_first and self.pictures and output.shape[1] != self.filters:
+        if reshape is None and time_first and output.shape[1] != self.filters:
             return None, TIME_FIRST
         if len(output) != len(inputs):
             return None, FOLDED

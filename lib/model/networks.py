@@ -90,9 +90,8 @@ def motion_lite0(
 ) -> nn.Module:
     """EfficientNet-Lite0 whose last two stages give way to bottlenecks of ResNet with random
     weights, which see features of two stages and how they change, and what moves weighs more
-    (`SeeMotion`); 2D, in eval mode. Its activations have a stride of 16. A block has a kernel of so
-    many cells, and adds a quarter of what it finds at the start. `book.experiments.designs` tries
-    others."""
+    (`SeeMotion`); 2D, in eval mode, with a stride of 16. A block has a kernel of so many cells, and
+    adds a quarter of what it finds at the start. `book.experiments.designs` tries others."""
     from torchvision.models.resnet import Bottleneck
 
     network = efficientnet_lite0(imagenet)
