@@ -47,10 +47,9 @@ class Explorer(widgets.VBox):
     Read-only: `explanation`; `error`, why there is no new one, or ""; `busy`. Where clips or
     classes have equal names, numbers tell them apart: "name (2)".
 
-    Setting a trait computes before it returns; to set several and compute once, set them ``with
-    explorer.hold_trait_notifications():``. Interrupting the kernel stops the work.
-
-    Raises TraitError for what the menus do not offer, ExplainError for an object that is no clip.
+    Setting a trait computes before it returns, several ``with explorer.hold_trait_notifications()``
+    once. Interrupting the kernel stops the work. TraitError for what the menus do not offer,
+    ExplainError for an object that is no clip.
     """
 
     clip = traitlets.Any(None, allow_none=True)

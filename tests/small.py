@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from lib.explain import __main__ as command
 from lib.explain.maps import watching
 
 NAMES = ["Opening [something]", "Closing [something]", "Tearing [something]"]
@@ -85,6 +86,14 @@ def explanation(seed: int = 0, steps: int = FRAMES, **changes) -> SimpleNamespac
         fields["logits"] = fields["maps"].sum(axis=(1, 2, 3)) + bias
     powers = np.exp(fields["logits"] - fields["logits"].max())
     return SimpleNamespace(**fields, probabilities=powers / powers.sum())
+
+
+def ended(*arguments) -> int:
+    """The exit status of `python -m lib.explain`."""
+    try:
+        return command.main(*arguments)
+    except SystemExit as end:
+        return end.code
 
 
 def seen_by(*arguments, **options):

@@ -1,5 +1,7 @@
 """What a network may not do with a clip, and what it is told then."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -26,8 +28,9 @@ class Turns(Small):
 @pytest.mark.parametrize("axis, along", [(2, "time"), (3, "height"), (4, "width")])
 def test_a_clip_turned_round_inside_is_not_drawn_the_wrong_way(frames, axis, along):
     found = explain(Turns(axis), frames, 0)
-    with pytest.raises(ExplainError, match=f"round along {along}: the network"):
-        found._repr_html_()
+    for look in (found._repr_html_, lambda: found.ledger(0)):
+        with pytest.raises(ExplainError, match=f"round along {along}: the network"):
+            look()
     mended = explain(Turns(axis), frames, 0, "relu2", "gradcam", reshape=lambda x: x.flip(axis))
     assert mended.footprint.stride == explain(Small(), frames, 0).footprint.stride
 
@@ -156,14 +159,25 @@ def test_time_before_channels_is_not_guessed_where_both_fit():
     assert explain(Joined().eval(), frames, 0).maps.shape == (1, 16, 16, 16)
 
 
-class Mixing(Small):
+class Unkept(Small):
     def __init__(self):
         super().__init__()
         self.bn1 = nn.BatchNorm3d(6, track_running_stats=False)
 
 
-def test_clips_that_see_each_other_are_covered_one_by_one(frames):
-    network = Mixing().eval()
+class Functional(Small):
+    def forward(self, x):
+        return super().forward(nn.functional.batch_norm(x, None, None, training=True))
+
+
+class Averages(Small):
+    def forward(self, x):
+        return super().forward(x).mean(0, keepdim=True)
+
+
+@pytest.mark.parametrize("kind", [Unkept, Functional, Averages])
+def test_clips_that_see_each_other_are_covered_one_by_one(frames, kind):
+    network = kind().eval()
     found = explain(network, frames, 0, method="occlusion", window=(5, 8, 8), stride=(5, 8, 8))
     inputs = network.preprocess(found.frames)
     covered = inputs.clone()
@@ -171,8 +185,127 @@ def test_clips_that_see_each_other_are_covered_one_by_one(frames):
     with torch.inference_mode():
         lost = (network(inputs) - network(covered))[0, 0].item()
     assert found.maps[0, :, 0, 0].sum() == pytest.approx(lost, abs=1e-5)
-    with pytest.raises(ExplainError, match="batch norm keeps no statistics"):
+    with pytest.raises(ExplainError, match="motion: .*the network mixes the frames of a batch"):
         explain(network, frames, 0, method="gradcam", motion=True)
+
+
+class Always(Small):
+    def forward(self, x):
+        return super().forward(nn.functional.dropout(x, 0.5, training=True))
+
+
+class Switched(Small):
+    def forward(self, x):
+        self.drop.train()
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("kind", [Always, Switched])
+@pytest.mark.parametrize("method", ["cam", "gradcam", "occlusion"])
+def test_a_network_that_draws_random_numbers_is_refused(frames, kind, method):
+    with pytest.raises(ExplainError, match="draws random numbers, .*dropout that is always on"):
+        explain(kind().eval(), frames, 0, method=method)
+
+
+def test_what_the_networks_own_hook_keeps_is_told(frames):
+    network, kept = Small().eval(), []
+    assert not explain(network, frames, 0, "conv2", "gradcam").geometry_note
+    network.conv2.register_forward_hook(lambda *given: kept.append(given[2]))
+    note = explain(network, frames, 0, "conv2", "gradcam").geometry_note
+    assert note == "what hooks of 'conv2' keep for later layers is not followed"
+
+
+def test_a_module_has_the_maps_of_its_first_name_by_every_name(frames):
+    network = Small().eval()
+    network.again = network.conv2
+    first, again = (explain(network, frames, 0, n, "gradcam") for n in ("conv2", "again"))
+    np.testing.assert_array_equal(first.maps, again.maps)
+
+
+class NoBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        return 2 * x
+
+
+class Doubles(Small):
+    def features(self, x):
+        return NoBackward.apply(super().features(x))
+
+
+def test_what_has_no_backward_pass_is_said_in_its_words(frames):
+    with pytest.raises(ExplainError, match="no gradient at layer 'conv2' .NotImplementedError: "):
+        explain(Doubles().eval(), frames, 0, "conv2", "gradcam")
+
+
+def test_frames_folded_into_the_batch_are_mapped_alone(frames):
+    class Pictures(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 4, 3, 2, 1), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.fc(self.conv(x).mean((2, 3)))
+
+    network = Own(Pictures(), "(NT)3HW", preprocess=Small.preprocess, classes=NAMES).eval()
+    found = explain(network, frames, 0, method="gradcam", motion=True)
+    np.testing.assert_allclose(found.alone[0], found.maps[0], atol=1e-6)  # it sees no motion
+    assert explain(network, frames[:1], 0, method="gradcam").maps.shape == (1, 1, 8, 8)
+
+
+def by_clip(x):
+    return (x - x.mean()) / x.std()
+
+
+def by_frame(x):
+    return (x - x.mean((3, 4), keepdim=True)) / x.std((3, 4), keepdim=True)
+
+
+def fixed(frames):
+    if len(frames) != 16:
+        raise KeyError("16 frames")
+    return Small.preprocess(frames)
+
+
+@pytest.mark.parametrize(
+    "preprocess, told",
+    [
+        (lambda x: by_clip(Small.preprocess(x)), ""),
+        (lambda x: by_frame(Small.preprocess(x)), ""),
+        (lambda x: -Small.preprocess(x), ""),
+        (lambda x: Small.preprocess(x[::2]), ""),
+        (lambda x: by_clip(Small.preprocess(x[::-1])), "leaves out or reorders frames"),
+        (lambda x: by_clip(Small.preprocess(x[:2])), "leaves out or reorders frames"),
+        (lambda x: by_frame(Small.preprocess(x[3:])), "leaves out or reorders frames"),
+        (lambda x: Small.preprocess(x[::-1, 3:-3, 3:-3]), "leaves out or reorders frames"),
+        (lambda x: by_clip(Small.preprocess(x[:, ::-1])), "mirrors or turns the frames"),
+        (fixed, r"preprocess refuses frames \(5, 16, 16, 3\) \(KeyError: '16 frames'\)"),
+    ],
+    ids="clip frame inverted half back start end cropped mirrored fixed".split(),
+)
+def test_a_preprocess_is_followed_whatever_it_normalises(frames, preprocess, told):
+    ask = partial(explain, Small().eval(), frames, 0, "conv2", "gradcam", preprocess=preprocess)
+    if not told:
+        assert "preprocess" not in ask().geometry_note
+        return
+    with pytest.raises(ExplainError, match=told):
+        ask()
+
+
+@pytest.mark.parametrize(
+    "wrong, told",
+    [
+        (dict(size=0), "size=0: a whole number of pixels"),
+        (dict(size=-8), "size=-8: a whole number of pixels"),
+        (dict(size=2.5), "size=2.5: a whole number of pixels"),
+        (dict(class_names=3), "class names 3: a list"),
+        (dict(class_names="abc"), "class names 'abc': a list"),
+        (dict(reshape=lambda x: {}[0], layer="conv2"), "which reshape refuses: 0"),
+    ],
+)
+def test_a_wrong_argument_is_named(frames, wrong, told):
+    with pytest.raises(ExplainError, match=told):
+        explain(Small().eval(), frames, 0, method="gradcam", **wrong)
 
 
 class Lazy(nn.Module):

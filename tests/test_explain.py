@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 from forms import class_maps
-from small import NAMES, Small, same, seen_by, state
+from small import NAMES, Small, ended, same, seen_by, state
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from lib.data.video import Clip
+from lib.data.video import Clip, VideoError
 from lib.data.write import write_video
 from lib.explain import __main__ as command
 from lib.explain import npz
@@ -119,7 +119,24 @@ def test_copies_know_their_cells(network, frames, read_before):
     for again in (result, other, pickle.loads(pickle.dumps(result)), copy.deepcopy(result)):
         np.testing.assert_array_equal(again.cells, expected)
         assert again.footprint == result.footprint and again.geometry_note == ""
-    assert replace(result, cells=((0.5,), (0.5,))).cells == ((0.5,), (0.5,))
+    others = (0.1, 0.2, 0.3, 0.4), (0.2, 0.4, 0.6, 0.8)
+    assert replace(result, cells=others).cells == others
+
+
+@pytest.mark.parametrize(
+    "changes, told",
+    [
+        ({"mapped": [0, 1]}, "maps of shape"),
+        ({"mapped": [0, 1, 3]}, "indices of classes"),
+        ({"label": 3}, "indices of classes"),
+        ({"cells": (np.ones(4), np.ones(4))}, "4 growing numbers"),
+        ({"times": np.arange(2.0)}, "times of shape"),
+        ({"mask": np.zeros((1, 2, 2), bool)}, "mask of shape"),
+    ],
+)
+def test_what_does_not_fit_together_is_no_explanation(network, frames, changes, told):
+    with pytest.raises(ExplainError, match=told):
+        replace(explain(network, frames), **changes)
 
 
 def test_the_footprint_of_occlusion_is_its_window(network, frames):
@@ -326,7 +343,7 @@ def test_a_class_is_not_compared_with_itself(network, frames):
 def test_the_clip_is_not_written_over(tmp_path, capsys):
     path = tmp_path / "clip.webm"
     path.write_bytes(b"mine")
-    assert main([str(path), "--out", str(tmp_path / "." / "clip.webm")]) == 2
+    assert ended([str(path), "--out", str(tmp_path / "." / "clip.webm")]) == 2
     assert "is the clip itself" in capsys.readouterr().err and path.read_bytes() == b"mine"
 
 
@@ -346,7 +363,7 @@ def test_a_damaged_explanation_is_named(tmp_path, content):
     ({"logits": np.zeros((3, 2), np.float32)}, "logits of shape"),
     ({"logits": np.array(["a", "b", "c"])}, "logits of shape"),
     ({"bias": np.zeros(2, np.float32)}, "bias of shape"),
-    ({"maps": np.zeros((3, 5, 4), np.float32)}, "numbers"),
+    ({"maps": np.zeros((3, 5, 4), np.float32)}, "maps of shape"),
     ({"maps": np.zeros((2, 5, 4, 4), np.float32)}, "maps of shape"),
     ({"maps": np.zeros((3, 4, 4, 4), np.float32)}, "maps of shape"),
     ({"maps": np.full((3, 5, 4, 4), np.nan, np.float32)}, "not finite"),
@@ -391,7 +408,8 @@ def test_a_small_file_that_unpacks_to_gigabytes_is_refused_before(
         Explanation.load(path)
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
-    large = replace(explain(network, frames), maps=np.zeros((3, 5, 600, 600), np.float32))
+    maps, cells = np.zeros((3, 5, 600, 600), np.float32), (np.arange(600) / 600,) * 2
+    large = replace(explain(network, frames), maps=maps, cells=cells)
     with pytest.raises(ExplainError, match="large.npz: .* GB are allowed"):
         large.save(tmp_path / "large.npz")
     assert not (tmp_path / "large.npz").exists()
@@ -724,6 +742,23 @@ def test_command_says_why_not_another(shipped, video, capsys, method):
     assert 'versus-index="2"' in out.read_text()
 
 
+def test_a_page_says_whose_evidence_it_opens_with(network, frames, tmp_path):
+    found, out = explain(network, frames), tmp_path / "page.html"
+    (first, _), (second, _) = found.top(2)
+    says = f"Evidence for {second}; the network says {first}"
+    for cls, title in (None, first), (first, first), (second, says):
+        found.save(out, cls)
+        assert f"<h1>{title}</h1>" in out.read_text()
+
+
+def test_what_is_not_written_is_told(network, frames, tmp_path):
+    found = explain(network, frames, 0)
+    with pytest.raises(VideoError, match="a.png: cannot be written; use .html, .gif, .mp4, .webm"):
+        found.save(tmp_path / "a.png")
+    with pytest.raises(ExplainError, match="gone.npz: .*No such file"):
+        Explanation.load(tmp_path / "gone.npz")
+
+
 @pytest.mark.parametrize("suffix", [".html", ".gif", ".mp4", ".npz"])
 def test_command_writes(shipped, video, capsys, suffix):
     out = video.with_name(f"out{suffix}")
@@ -746,7 +781,7 @@ def test_command_writes(shipped, video, capsys, suffix):
     ],
 )
 def test_command_reports_what_is_wrong(shipped, video, capsys, arguments, message):
-    assert main([str(video), *arguments]) == 2
+    assert ended([str(video), *arguments]) == 2
     assert message in capsys.readouterr().err
 
 
@@ -757,15 +792,15 @@ def test_command_refuses_weights_of_something_else(video, capsys, content):
         content = WEIGHTS.read_bytes()[:5000]
     if content is not None:
         weights.write_bytes(content)
-    assert main([str(video), "--weights", str(weights)]) == 2
+    assert ended([str(video), "--weights", str(weights)]) == 2
     message = capsys.readouterr().err
-    assert message.startswith("error: ") and str(weights) in message and message.count("\n") == 1
+    assert str(weights) in message and message.count("\n") == 1
 
 
 def test_command_refuses_a_negative_start(video, capsys):
     with pytest.raises(SystemExit, match="2"):
         main([str(video), "--start=-1"])
-    assert "0 or more" in capsys.readouterr().err
+    assert "-1: must be at least 0" in capsys.readouterr().err
 
 
 def test_command_on_a_missing_file():

@@ -12,6 +12,7 @@ import timm
 import torch
 import transformers
 from huggingface_hub import constants
+from small import ended
 from torchvision.models import get_model_weights
 
 from lib.data import write_video
@@ -641,8 +642,10 @@ def test_command_with_the_folder_of_a_network(tmp_path, noise, capsys):
 
 def test_command_says_what_is_wrong(tmp_path, noise, capsys):
     write_video(tmp_path / "clip.mp4", noise, 4)
-    assert main([str(tmp_path / "clip.mp4"), "--network", "r4d"]) == 2
+    assert ended([str(tmp_path / "clip.mp4"), "--network", "r4d"]) == 2
     assert "no network 'r4d'" in capsys.readouterr().err
+    assert ended([str(tmp_path / "clip.mp4"), "--network", "resnet18"]) == 2
+    assert "timm/resnet18, or one of torchvision" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([str(tmp_path / "clip.mp4"), "--network", "r3d_18", "--weights", "a.safetensors"])
     assert "not allowed with" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from small import Small
+from small import Small, ended
 from torch import nn
 
 from lib.data import Clip, write_video
@@ -126,5 +126,5 @@ def test_the_command(network, tmp_path, monkeypatch, capsys):
     write_video(tmp_path / "clip.mp4", np.zeros((8, 48, 48, 3), np.uint8), 4)
     assert command.main([str(tmp_path / "clip.mp4"), "--layers"]) == 0
     assert "relu2  16x64x64" in capsys.readouterr().out  # of 256x256 pixels
-    assert command.main([str(tmp_path / "gone.mp4"), "--layers"]) == 2
+    assert ended([str(tmp_path / "gone.mp4"), "--layers"]) == 2
     assert "no such file" in capsys.readouterr().err

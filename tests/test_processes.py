@@ -7,9 +7,11 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 HERE = Path(__file__).parent
@@ -40,6 +42,20 @@ def finish(folder, processes=1, **changed):
 def lines(folder):
     log = folder / "log.jsonl"
     return log.read_text().splitlines() if log.is_file() else []
+
+
+@pytest.mark.parametrize("name", ["explain", "training", "evaluation", "miniature", "data.check"])
+def test_stopped_while_its_modules_are_loaded_a_command_says_a_line(name):
+    command = [sys.executable, "-X", "importtime", "-m", f"lib.{name}", "clip.mp4"]
+    heeded = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # also behind a nohup
+    how = dict(stderr=subprocess.PIPE, text=True, preexec_fn=heeded, env=ENV)
+    run = subprocess.Popen(command, **how)
+    while " numpy" not in run.stderr.readline():  # of the modules as they are loaded
+        assert run.poll() is None
+    run.send_signal(signal.SIGINT)
+    said = run.communicate(timeout=60)[1]
+    assert run.returncode == -signal.SIGINT and said.endswith("\nstopped\n")
+    assert "Traceback" not in said
 
 
 def test_killed_at_any_moment_it_ends_with_the_same_weights(tmp_path):

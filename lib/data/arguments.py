@@ -14,30 +14,31 @@ KILLED = "a process that reads clips was killed, perhaps for want of memory: low
 FULL = "there is not enough memory: lower --batch or --workers"
 SIGNS = {"DataLoader worker (pid": KILLED, "terminated abruptly": KILLED}  # in an error's text
 SIGNS |= {"out of memory": FULL, "can't allocate memory": FULL}
-STOPPED = "stopped; what was written is kept, the same command goes on from there"
+STOPPED = "stopped; nothing was written"
+GOES_ON = "stopped; the same command goes on from what was written"
 
 
-def whole(least: int, most: float = float("inf")) -> Callable[[str], int]:
+def whole(least: int, most: float = float("inf"), kind=int) -> Callable[[str], int | float]:
     """The `type` of an argument: for another number it ends in a line, and nothing has begun."""
 
-    def number(text: str) -> int:
-        if not least <= int(text) <= most:
+    def number(text: str) -> int | float:
+        if not least <= kind(text) <= most:
             limits = f"at least {least}" if most == float("inf") else f"from {least} to {most}"
             raise ArgumentTypeError(f"{text}: must be {limits}")
-        return int(text)
+        return kind(text)
 
     return number
 
 
 @contextmanager
-def one_line(parser: ArgumentParser, *kinds: type[Exception]) -> Iterator[None]:
+def one_line(parser: ArgumentParser, *kinds: type[Exception], stopped=GOES_ON) -> Iterator[None]:
     """Errors of these kinds, a killed process, too little memory, Ctrl-C and SIGTERM end a command
-    in a line."""
+    in a line; for the last two it is `stopped`."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
-        parser.exit(130, f"{STOPPED}\n")
+        parser.exit(130, f"{stopped}\n")
     except (*kinds, RuntimeError) as error:
         told = next((told for sign, told in SIGNS.items() if sign in str(error)), "")
         if not told and not isinstance(error, kinds):

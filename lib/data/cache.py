@@ -41,9 +41,8 @@ def build_cache(
     side: the shorter side of the frames in pixels; smaller frames stay as they are. workers: how
     many processes read videos; None is one for each core.
 
-    Raises VideoError for a video that cannot be read: `python -m lib.data.check ROOT` lists all
-    beforehand. ValueError for a side below 1, for a folder that has frames of another side or
-    dataset or is the root itself, and for a root that is a cache already.
+    VideoError for a video that cannot be read (`python -m lib.data.check ROOT` lists all before);
+    ValueError for a side below 1, a folder of another side or dataset, and a root that is a cache.
     """
     root, folder = Path(root), Path(folder)
     if side < 1:

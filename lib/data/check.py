@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from lib.data.arguments import MOST_PROCESSES, one_line, processes, whole
+from lib.data.arguments import MOST_PROCESSES, STOPPED, one_line, processes, whole
 from lib.data.labels import CLASS_SETS, class_set
 from lib.data.something import SPLITS, Annotations, Classes, gathered
 from lib.data.video import VideoError, read_clip
@@ -111,7 +111,7 @@ def main() -> None:
     add("--splits", nargs="+", choices=SPLITS, default=SPLITS, help="splits to read (all)")
     add("--workers", type=whole(1, MOST_PROCESSES), help="processes (one for each core)")
     args = parser.parse_args()
-    with one_line(parser, OSError, ValueError):
+    with one_line(parser, OSError, ValueError, stopped=STOPPED):
         report = check(args.root, class_set(args.classes), args.splits, args.workers)
     print(report.summary())
     raise SystemExit(bool(report.troubles))

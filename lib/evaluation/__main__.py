@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lib.data.arguments import one_line, whole
+from lib.data.arguments import STOPPED, one_line, whole
 from lib.data.video import VideoError
 from lib.data.views import Windows
 from lib.evaluation.accuracy import ORDERS, Results, evaluate
@@ -31,7 +31,7 @@ def main() -> None:
     network, clips = begin(parser, args, args.clips, args.seed)
     clips = Windows(clips, args.windows) if args.data else clips
     orders = FRAMES if args.single else ORDERS
-    with one_line(parser, OSError, VideoError):  # what else breaks now keeps its traceback
+    with one_line(parser, OSError, VideoError, stopped=STOPPED):  # others keep their traceback
         results = evaluate(network, clips, orders, args.workers).over(args.windows)
     figures = figures_of_frames(results) if args.single else figures_of(results)
     also = ("resplit", "windows") if args.data else ("seed",)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from lib.data.arguments import one_line
+from lib.data.arguments import STOPPED, one_line
 from lib.data.labels import CLASS_SETS, class_set
 from lib.data.something import SPLITS, SomethingSomething
 from lib.evaluation.accuracy import refuse_other_classes
@@ -38,7 +38,7 @@ def begin(
     """The network, on a GPU where there is one, and the clips: those of --data, or `drawn` new ones
     from this seed. Before anything long is begun, a wrong record, weights, clips, or clips of other
     classes than the network's end the command in a line."""
-    with one_line(parser, OSError, ValueError):
+    with one_line(parser, OSError, ValueError, stopped=STOPPED):
         read_record(args.record)
         network = load(args.weights)
         size = network.preprocess.size

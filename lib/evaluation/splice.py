@@ -1,9 +1,8 @@
 """Several actions in one clip: does the map of an action lie where that action is?
 
-Clips that the network names rightly are put together: four in a grid, or two one after the other.
-Asked for the class of one of them, the map should lie in that one's part. No truth about what moves
-is needed, so this runs on anybody's videos; and a map that is the same for every class, such as
-frame differences or a blob, is right in exactly one part of four, or of two. It is the grid
+Of clips that the network names rightly, four in a grid or two one after the other, the map of each
+one's class should lie in its part. No truth is needed, so this runs on anybody's videos; and a map
+that is the same for every class is right in exactly one part of four, or of two. It is the grid
 pointing game of Bohle et al. (2021, arXiv 2104.00032) and Rao et al. (2022, arXiv 2205.10435),
 carried to time; Li et al. (2021, IEEE TCSVT, "Spatio-temporal perturbations") splice pairs.
 
@@ -19,7 +18,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from lib.data.arguments import one_line, whole
+from lib.data.arguments import STOPPED, one_line, whole
 from lib.evaluation.accuracy import wilson
 from lib.evaluation.command import add_to_record, begin, made_with, make_parser
 from lib.explain.ask import network_inputs
@@ -128,7 +127,7 @@ def main() -> None:
     add("--fit", action="store_true", help="shrink the parts: for a network of a single input size")
     args = parser.parse_args()
     network, clips = begin(parser, args, 40 * args.groups, SEED)
-    with one_line(parser, OSError, ValueError):
+    with one_line(parser, OSError, ValueError, stopped=STOPPED):
         found = splice(network, clips, args.groups, args.methods, args.layer, args.fit)
     add_to_record(args.record, {"splice": found | made_with(parser, args, "layer")})
 

@@ -1,7 +1,6 @@
 """`python -m lib.explain clip.mp4 --out clip.html`: what the trained network sees in a video."""
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -10,24 +9,16 @@ from pathlib import Path
 
 from torch import nn
 
+from lib.data.arguments import GOES_ON, STOPPED, one_line, whole
 from lib.data.video import VideoError, read_clip
 from lib.explain.ask import most_probable, network_inputs
 from lib.explain.clip import METHODS, explain, sampling
-from lib.explain.explanation import ExplainError, Explanation, class_index
+from lib.explain.explanation import OUTPUTS, ExplainError, Explanation, class_index
 from lib.explain.folder import explain_folder, fingerprint, is_clip
 from lib.explain.layers import table
 from lib.explain.maps import GRADIENT_METHODS
 from lib.model import hub
 from lib.model.networks import load
-
-OUTPUTS = (".html", ".gif", ".mp4", ".webm", ".npz")
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: seconds from the start of the video, 0 or more")
-    return seconds
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,15 +33,14 @@ def _parser() -> argparse.ArgumentParser:
     what += "second, from its middle; others with --network. Or a folder of such clips, also in "
     what += "folders inside it: all of them, to --out DIR; started again it goes on"
     add("clip", help=what)
-    evidence = "class whose evidence is shown (default: the most probable)"
-    add("--class", dest="cls", metavar=cls, help=evidence)
-    without = "why not this class? the evidence for --class minus the evidence for this one"
-    add("--versus", metavar=cls, help=without)
-    alone = "also what each frame shows alone: the page can take it away, and motion is left"
-    add("--motion", action="store_true", help=alone)
-    add("--start", type=_seconds, metavar="SECONDS", help="where the frames begin")
-    how = "cam: all classes at once (default, if the network allows it); the others one by one"
-    add("--method", choices=METHODS, help=how)
+    add("--class", dest="cls", metavar=cls, help="class to show (default: the most probable)")
+    add("--versus", metavar=cls, help="why not this class? its evidence is taken from --class's")
+    add(
+        "--motion", action="store_true", help="what each frame shows alone, too: the rest is motion"
+    )
+    start = dict(type=whole(0, kind=float), metavar="SECONDS")
+    add("--start", **start, help="where the frames begin")
+    add("--method", choices=METHODS, help="cam: all classes at once (default, if the network fits)")
     add("--layer", metavar="NAME", help="module to explain, not with cam (default: the last)")
     which = parser.add_mutually_exclusive_group().add_argument
     which("--weights", metavar="FILE", help="of a network trained by lib.training (default: ours)")
@@ -58,33 +48,26 @@ def _parser() -> argparse.ArgumentParser:
     others += "transformers, by its name on huggingface.co or the folder it was saved in; or a 2D "
     others += "network of timm, frame by frame, such as timm/resnet18"
     which("--network", metavar="NAME|FOLDER", help=others)
-    advice = "list the layers that can be explained: their cells, how far one sees, the price"
-    add("--layers", action="store_true", help=advice)
-    kinds = "original and overlay side by side"
-    kinds = f".html: a page with the viewer; .gif, .mp4, .webm: {kinds}; .npz: the numbers"
-    kinds += "; for a folder: the folder of a page, a table and the numbers"
+    add("--layers", action="store_true", help="list the layers that can be explained, their price")
+    kinds = ".html: a page with the viewer; .gif, .mp4, .webm: original and overlay side by side; "
+    kinds += ".npz: the numbers; for a folder: the folder of a page, a table and the numbers"
     add("-o", "--out", metavar="FILE|DIR", help=kinds)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns its exit status (1: some clips of a folder could not be explained;
-    2: a file, class or layer is at fault)."""
-    options = _parser().parse_args(arguments)
-    try:
-        path = Path(options.clip)
+    """The command line; returns its exit status, 1 where clips of a folder could not be explained.
+    A file, class or layer that is at fault ends it in a line, with 2."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    path, out = Path(options.clip), Path(options.out or "none.html")
+    stopped = STOPPED if out.suffix.lower() in OUTPUTS else GOES_ON
+    with one_line(parser, VideoError, ExplainError, OSError, stopped=stopped):
         if options.layers:
             network = _network(options)
             print(table(network, read_clip(path, *sampling(network), options.start, 256)))
             return 0
         return (_folder if path.is_dir() and not is_clip(path) else _clip)(options)
-    except (VideoError, ExplainError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        kept = "of a folder, what is done is kept: the same command goes on"
-        print(f"stopped; {kept}", file=sys.stderr)
-        return 130
 
 
 def _clip(options: argparse.Namespace) -> int:
@@ -109,6 +92,8 @@ def _clip(options: argparse.Namespace) -> int:
 def _folder(options: argparse.Namespace) -> int:
     if options.out is None:
         raise ExplainError("a folder of clips needs --out DIR")
+    if Path(options.out).suffix.lower() in OUTPUTS:
+        raise ExplainError(f"{options.out}: a folder of clips needs a folder to write to")
     if options.cls or options.versus or options.motion:
         raise ExplainError("a folder of clips: --class, --versus and --motion are for one clip")
     network, out = _network(options), Path(options.out)
@@ -135,13 +120,10 @@ def _explained(
     """Of all classes, or those that a gradient is worth: one class is a backward pass."""
     clip = read_clip(path, *sampling(network), start=options.start, size=256)
     method, only = options.method or getattr(network, "default_method", "cam"), None
-    if method in GRADIENT_METHODS:
-        named = [c for c in (shown, versus) if c is not None]
-        if shown is not None:
-            only = named
-        elif options.network:
-            only = [*most_probable(network, network_inputs(network, clip.frames)), *named]
-            only = list(dict.fromkeys(only))
+    if method in GRADIENT_METHODS and (options.network or shown is not None):
+        inputs = network_inputs(network, clip.frames)
+        only = most_probable(network, inputs) if shown is None else [shown]
+        only += [versus] if versus not in (None, *only) else []
     return explain(network, clip, only, options.layer, method, motion=options.motion)
 
 
@@ -159,5 +141,4 @@ def _class(names: Sequence[str], cls: str | None) -> int | None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     sys.exit(main())

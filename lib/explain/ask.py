@@ -1,6 +1,7 @@
 """Ask a network about a clip: what goes in, and what has to come out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain
 from textwrap import shorten
@@ -8,7 +9,6 @@ from textwrap import shorten
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from lib.explain.explanation import ExplainError
 from lib.explain.volumes import shape_of
@@ -23,7 +23,8 @@ def network_inputs(network: nn.Module, frames: np.ndarray, preprocess=None) -> T
     preprocess = preprocess or getattr(network, "preprocess", None)
     if preprocess is None:
         raise ExplainError("the network has no preprocess: pass preprocess=, frames to input")
-    inputs = preprocess(frames)
+    with told(f"preprocess refuses frames {frames.shape}"):
+        inputs = preprocess(frames)
     if not isinstance(inputs, Tensor):
         given = type(inputs).__name__
         raise ExplainError(f"preprocess gives {given}; a tensor (1, 3, T, H, W) is needed")
@@ -47,16 +48,15 @@ def network_inputs(network: nn.Module, frames: np.ndarray, preprocess=None) -> T
 
 def ask(network: nn.Module, inputs: Tensor) -> Tensor:
     """The logits (N, K) of a network in evaluation mode. Raises ExplainError where it refuses the
-    inputs, in its own words, and for what is not finite logits, with where that begins."""
-    try:
+    inputs, in its own words, where it draws random numbers, and for what is not finite logits, with
+    where that begins."""
+    remedy = ": another size, `frames` or dtype, or a form of lib.model.own.Own?"
+    before = _random_states(inputs)
+    with told(f"the network refuses clips {tuple(inputs.shape)} {inputs.dtype}", remedy):
         logits = network(inputs)
-    except (ExplainError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # networks raise many kinds
-        said = shorten(f"{type(error).__name__}: {error}", 300)
-        remedy = "another size, `frames` or dtype, or a form of lib.model.own.Own?"
-        given = f"{tuple(inputs.shape)} {inputs.dtype}"
-        raise ExplainError(f"the network refuses clips {given} ({said}): {remedy}") from error
+    if not all(map(torch.equal, before, _random_states(inputs))):
+        always = "as by dropout that is always on: no two of its maps are alike"
+        raise ExplainError(f"the network draws random numbers, {always}; explain a copy without it")
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         given = f"the network gives {shape_of(logits)}; logits (N, K) are needed"
         raise ExplainError(f"{given}: put it in a module whose forward returns them")
@@ -76,11 +76,31 @@ def ask(network: nn.Module, inputs: Tensor) -> Tensor:
     raise ExplainError(f"the logits are not finite; the first that is not finite is {first}")
 
 
+@contextmanager
+def told(what: str, remedy: str = "") -> Iterator[None]:
+    """Whatever code that is not ours raises inside leaves as an ExplainError: `what`, and why."""
+    try:
+        yield
+    except (ExplainError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # of any kind
+        why = shorten(f"{type(error).__name__}: {error}", 300)
+        raise ExplainError(f"{what} ({why}){remedy}") from error
+
+
+def _random_states(inputs: Tensor) -> list[Tensor]:
+    """What PyTorch draws its next random numbers from."""
+    on_gpu = [torch.cuda.get_rng_state(inputs.device)] if inputs.is_cuda else []
+    return [torch.get_rng_state(), *on_gpu]
+
+
 def names_of(network: nn.Module, class_names, count: int) -> list[str]:
     """Names of all `count` classes: those given, or else the network's own, or else numbers."""
     names = getattr(network, "classes", None) if class_names is None else class_names
     if isinstance(names, Mapping):  # as of transformers: id2label
         names = [names.get(k, names.get(str(k))) for k in range(count)]
+    if isinstance(names, str) or not isinstance(names, Iterable | None):
+        raise ExplainError(f"class names {names!r}: a list with a name for each class is needed")
     names = [f"class {k}" for k in range(count)] if names is None else list(names)
     if len(names) != count:
         raise ExplainError(f"{len(names)} class names for {count} logits: pass class_names=")
@@ -97,10 +117,15 @@ def most_probable(network: nn.Module, inputs: Tensor, most: int = MOST) -> list[
     return logits[0].topk(min(most, logits.shape[1])).indices.tolist()
 
 
-def mixes(network: nn.Module) -> bool:
-    """Whether clips of a batch see each other: batch norm that keeps no statistics."""
-    norms = (module for module in network.modules() if isinstance(module, _BatchNorm))
-    return any(norm.running_mean is None for norm in norms)
+def mixes(network: nn.Module, inputs: Tensor) -> bool:
+    """Whether clips of a batch see each other, as where batch norm keeps no statistics: another
+    clip beside this one (1, 3, T, H, W) changes its logits, or is refused."""
+    close = 1e-3 if inputs.dtype.itemsize > 2 else 3e-2
+    with evaluation_mode(network), torch.inference_mode(), suppress(ExplainError):
+        beside = ask(network, torch.cat([inputs, -inputs]))
+        alone = ask(network, inputs)
+        return len(beside) != 2 or bool((beside - alone)[0].abs().max() > close * alone.abs().max())
+    return True
 
 
 def after(module: nn.Module, look: Callable):

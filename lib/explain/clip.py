@@ -76,6 +76,8 @@ def explain(
         raise ExplainError(f"method={method!r}: choose one of {', '.join(METHODS)}")
     if method == "occlusion" and (layer is not None or motion):
         raise ExplainError("occlusion covers the input: it takes no layer and no motion=")
+    if not isinstance(size, int | np.integer) or size < 1:
+        raise ExplainError(f"size={size!r}: a whole number of pixels, 1 or more")
     layer = getattr(network, "default_layer", None) if layer is None else layer
     reshape = reshape or getattr(network, "reshape", None)
     clip = _square_clip(clip, size, *sampling(network))
@@ -101,6 +103,8 @@ def explain(
             wanted = torch.tensor([mapped], device=inputs.device)
             maps, logits = maps_of(seen, wanted, method, progress or iter)
         maps, logits, layer = maps[0], logits[0], seen.layer  # (M, t, h, w), (K,)
+        hooked = method != "cam" and network.get_submodule(layer)._forward_hooks
+        notes += [f"what hooks of {layer!r} keep for later layers is not followed"] * bool(hooked)
         notes += [f"layer {layer!r} ran {seen.runs} times: this is the last"] * (seen.runs > 1)
         bias = _bias(seen.head, maps, logits, mapped)
         if motion:
@@ -150,9 +154,9 @@ def frames_alone(
     """
     stills = inputs[0].transpose(0, 1).unsqueeze(2)  # (T, 3, 1, H, W)
     wanted = torch.tensor([classes], device=inputs.device).expand(len(stills), -1)
-    if mixes(network):
-        raise ExplainError("motion: frames are not alone where batch norm keeps no statistics")
     try:
+        if mixes(network, stills[:1]):
+            raise ExplainError("the network mixes the frames of a batch")
         with watching(network, stills, layer, method != "cam", reshape) as seen:
             maps, _ = maps_of(seen, wanted, method)  # (T, M, t, h, w)
     except Exception as error:  # networks raise many kinds
@@ -205,23 +209,29 @@ def _crops(preprocess: Callable, shape: Sequence[int]) -> bool:
     where it turns them over, or gives other frames: a map would lie in the wrong place."""
     if isinstance(preprocess, Preprocess):
         return False
-    black, framed = np.zeros((2, *shape), np.uint8)
+    framed, moving = np.zeros((2, *shape), np.uint8)
     edge = max(1, shape[1] // 16)
     framed[:, -edge:], framed[:, :, -edge:] = 80, 80
     framed[:, :, :edge], framed[:, :edge] = 160, 240  # the left edge is brighter, the upper more so
-    later = framed * np.linspace(0.2, 1, len(framed))[:, None, None, None]
-    black, framed, later = (preprocess(x).float() for x in (black, framed, later.astype(np.uint8)))
-    seen = (framed - black).abs().flatten(0, -3).mean(0)  # (H, W)
-    edges = [line.mean() for line in (*seen[[0, -1]], *seen.T[[0, -1]])]  # top, bottom, left, right
-    if not min(edges) > 0.2 * max(edges):
+    for frame, x in zip(moving, np.linspace(0.3, 0.7, shape[0]) * shape[1]):
+        frame[:, round(x) - edge : round(x) + edge] = 200  # a bar that wanders to the right
+    try:
+        seen, bars = (preprocess(x).float().flatten(0, -4).mean(0) for x in (framed, moving))
+    except Exception:  # it asks more of frames than these have
         return True
-    if edges[0] < edges[1] or edges[2] < edges[3] or edges[0] < edges[2]:
+    seen, bars = seen.mean(0), bars.mean(1)  # (H, W), (T, W)
+    seen = (seen - seen[len(seen) // 2, seen.shape[1] // 2]).abs()  # whatever it normalises by
+    edges = [line.mean() for line in (*seen[[0, -1]], *seen.T[[0, -1]])]  # top, bottom, left, right
+    bars = (bars - bars.median(1, keepdim=True).values).abs()
+    places = bars @ torch.linspace(0, 1, bars.shape[1]).to(bars) / bars.sum(1)
+    crops = not min(edges) > 0.2 * max(edges)
+    if not crops and (edges[0] < edges[1] or edges[2] < edges[3] or edges[0] < edges[2]):
         raise ExplainError("preprocess mirrors or turns the frames: do that to the clip instead")
-    level = (later - black).abs().movedim(-3, 0).flatten(1).mean(1) / (framed - black).abs().mean()
-    in_order = (level.diff() > 0).all() and level[0] < 0.45 and level[-1] > 0.85  # of 0.2 to 1
-    if shape[0] > 1 and not in_order:
+    in_order = (places[places.isfinite()].diff() > -1e-4).all()
+    whole = crops or (places[0] < 0.425 and places[-1] > 0.625)
+    if shape[0] > 1 and not (in_order and whole):
         raise ExplainError("preprocess leaves out or reorders frames: do that to the clip instead")
-    return False
+    return crops
 
 
 def _mapped(names: list[str], classes) -> list[int]:
@@ -252,7 +262,8 @@ def _bias(head: nn.Linear | None, maps: Tensor, logits: Tensor, mapped: Sequence
 def _over_frames(maps: np.ndarray, steps: np.ndarray, frames: int) -> np.ndarray:
     """Share the steps of maps (M, t, h, w) out among T frames: (M, T, h, w) with the same sums."""
     if len(steps) > frames:
-        raise ExplainError(f"the layer has {len(steps)} steps, more than {frames} frames")
+        given = f"the layer has {len(steps)} steps, more than {frames} frames"
+        raise ExplainError(f"{given}: does reshape= have to change the order of its axes?")
     share = interpolation(steps, frames)  # (T, t)
     nearest = (steps * frames - 0.5).round().clip(0, frames - 1).astype(int)
     lost = np.flatnonzero(share.sum(0) == 0)  # steps centred beyond the first or last frame

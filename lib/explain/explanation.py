@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lib.data.video import VideoError
 from lib.data.write import write_video
 from lib.explain import npz
 from lib.explain.overlay import overlay
@@ -16,6 +17,7 @@ from lib.explain.receptive_field import ReceptiveField
 from lib.files import write_text
 
 FPS = 4.0  # of a clip given as an array
+OUTPUTS = (".html", ".gif", ".mp4", ".webm", ".npz")
 Class = int | str  # its index or its name
 
 
@@ -72,7 +74,7 @@ class Explanation:
 
     def __post_init__(self):
         t, side = (*self.frames.shape, 0, 0)[:2]
-        k, cells = len(self.classes), self.maps.shape[2:4]
+        k, cells = len(self.classes), (*self.maps.shape, 0, 0)[2:4]
         for name, kind, *shape in (
             ("frames", "u1", t, side, side, 3),
             ("times", "f", t),
@@ -87,6 +89,12 @@ class Explanation:
                 continue
             if x.shape != needed or not x.size or not x.dtype.str[1:].startswith(kind):
                 raise ExplainError(f"{name} of shape {x.shape} {x.dtype}: {needed} is needed")
+        if not {*self.mapped, self.label or 0} <= {*range(k)}:
+            raise ExplainError("mapped and label: indices of classes are needed")
+        if not callable(centres := vars(self)["cells"]):
+            for x, n in zip(centres, cells, strict=True):
+                if np.shape(x) != (n,) or not (np.diff([-1, *x, 2]) > 0).all():
+                    raise ExplainError(f"cells {x}: {n} growing numbers are needed")
         finite = np.isfinite(self.maps).all(axis=(1, 2, 3))
         others = [x for x in (self.logits, self.times, self.bias, self.alone) if x is not None]
         if not (all(np.isfinite(x).all() for x in others) and finite.all()):
@@ -124,7 +132,8 @@ class Explanation:
 
     def ledger(self, cls: Class, versus: Class | None = None) -> np.ndarray:
         """What each frame adds to the logit of one class (T,), or to its lead over another: the
-        sums of the signed map."""
+        sums of the signed map. ExplainError where the network turns the clip round."""
+        _ = self.cells  # measured now
         return self.map(cls, versus).sum(axis=(1, 2), dtype=np.float64)
 
     def pair(self, cls: Class | None = None, versus: Class | None = None) -> tuple[int, int]:
@@ -171,6 +180,8 @@ class Explanation:
         Raises VideoError for another suffix, OSError where the file cannot be written.
         """
         path, suffix = Path(path), Path(path).suffix.lower()
+        if suffix not in OUTPUTS:
+            raise VideoError(f"{path}: cannot be written; use {', '.join(OUTPUTS)}")
         if suffix == ".npz":
             try:
                 npz.write(path, self.__getstate__())
@@ -182,8 +193,10 @@ class Explanation:
             if versus is not None:
                 cls, versus = self.pair(cls, versus)
             selected = None if cls is None else class_index(self.classes, cls)
-            viewer = self._repr_html_(selected=selected, versus=versus)
-            write_text(path, page(self.top(1)[0][0], viewer))
+            viewer, title = self._repr_html_(selected=selected, versus=versus), self.top(1)[0][0]
+            if selected is not None and self.classes[selected] != title:
+                title = f"Evidence for {self.classes[selected]}; the network says {title}"
+            write_text(path, page(title, viewer))
         else:
             pair = np.concatenate([self.frames, overlay(self, cls, versus=versus)], axis=2)
             gaps = np.diff(self.times)

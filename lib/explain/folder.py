@@ -69,9 +69,8 @@ def explain_folder(
     settings: what the explanations depend on, as JSON has it: a folder of others is refused. A clip
     that has not changed since its file was written is not explained again.
 
-    Returns what is wrong with each clip that could not be explained. Raises VideoError where there
-    are no clips, ExplainError where `out` is of something else or where `one` refuses the first
-    clip, OSError where nothing can be written.
+    Returns what is wrong with each clip that could not be explained. VideoError for no clips,
+    ExplainError where `out` is of something else or `one` refuses the first clip.
     """
     clips, others = clips_in(folder, out)
     kinds = Counter(path.suffix or path.name for path in others)
@@ -87,7 +86,9 @@ def explain_folder(
         name = os.fsencode(path.relative_to(folder)).decode("utf-8", "replace")
         try:
             key, content = str(path.relative_to(folder)), _content(path)
-            found = _loaded(saved) if done.get(key) == content else None
+            found = None
+            with suppress(OSError, ExplainError):  # not there, or damaged
+                found = Explanation.load(saved) if done.get(key) == content else None
             if found is None:
                 found = _explained(path, saved, one)
                 with (out / DONE).open("a", encoding="utf-8") as file:
@@ -152,11 +153,6 @@ def _content(path: Path) -> str:
                     part = file_digest(opened, "sha256").digest()
                 digest.update(os.fsencode(file.name) + part)
     return digest.hexdigest()
-
-
-def _loaded(saved: Path) -> Explanation | None:
-    with suppress(OSError, ExplainError):  # not there, or damaged
-        return Explanation.load(saved)
 
 
 def _explained(path: Path, saved: Path, one: Callable[[Path], Explanation]) -> Explanation:

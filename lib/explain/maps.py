@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lib.explain.ask import after, ask
+from lib.explain.ask import after, ask, told
 from lib.explain.explanation import ExplainError, nearest
 from lib.explain.volumes import PERHAPS, SEEMS, Reader, Reshape, shape_of
 from lib.model.framewise import Clipwise, Framewise
@@ -52,8 +52,10 @@ def watching(
     (torch.utils.checkpoint) runs again then, and needs the hooks and evaluation mode of the block.
     """
     modules, volume_of = dict(network.named_modules()), Reader(network, inputs, reshape)
-    if layer is not None and (not isinstance(layer, str) or layer not in {*modules} - {""}):
-        raise ExplainError(f"no layer {layer!r}{nearest(str(layer), modules)}")
+    names = dict(network.named_modules(remove_duplicate=False))
+    if layer is not None and (not isinstance(layer, str) or layer not in {*names} - {""}):
+        raise ExplainError(f"no layer {layer!r}{nearest(str(layer), names)}")
+    layer = next((name for name, m in modules.items() if m is names.get(layer)), None)
     if layer is not None and isinstance(modules[layer], nn.Linear) and reshape is None:
         raise ExplainError(f"layer {layer!r} is linear, with no cells in the frame to point at")
     not_alone = tuple(f"{n}." for n, m in modules.items() if isinstance(m, Framewise))
@@ -68,11 +70,11 @@ def watching(
         runs[name] += 1
         volume, refused = volume_of(output)
         if refused:
-            told = f"layer {name!r} gives {shape_of(output)}{refused}"
+            why = f"layer {name!r} gives {shape_of(output)}{refused}"
             if layer is not None or refused in SEEMS:
-                raise ExplainError(told)
+                raise ExplainError(why)
             if refused is PERHAPS:
-                found["perhaps"] = told
+                found["perhaps"] = why
             return None
         found.update(layer=name, activations=volume if layer is None else volume.clone())
         found["reshape"] = volume_of.unfold
@@ -216,7 +218,8 @@ def gradients(seen: Seen, classes: Tensor, progress: OneByOne = iter) -> Iterato
             for factor in factors:
                 seen.leaf.grad = None
                 if logit.requires_grad:
-                    (logit * factor).backward(retain_graph=True)
+                    with told(f"no gradient at layer {seen.layer!r}"):
+                        (logit * factor).backward(retain_graph=True)
                 if seen.leaf.grad is None:
                     raise ExplainError(UNRELATED.format(seen.layer))
                 gradient = seen.leaf.grad / factor

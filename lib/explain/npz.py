@@ -36,13 +36,10 @@ def read(path: Path) -> dict:
     values |= {name: values[name].tolist() for name in ("classes", "mapped")}
     indices, texts = [*values["mapped"], values.get("label", 0)], [*values["classes"]]
     texts += [values[name] for name in ("method", "layer")] + [values.get("geometry_note", "")]
-    rows, grid = values.get("footprint"), values["maps"].shape[2:]
+    rows = values.get("footprint")
     for holds, needed in (
         (all(type(text) is str for text in texts), "classes, method, layer and note: texts"),
         (all(type(k) is int for k in indices), "mapped and label: whole numbers"),
-        ({*indices} <= {*range(len(values["classes"]))}, "mapped and label: indices of classes"),
-        (tuple(map(np.shape, cells)) == tuple((n,) for n in grid), f"y, x: {grid} numbers"),
-        (all((np.diff([-1, *x, 2]) > 0).all() for x in cells), "y and x: growing numbers"),
         (rows is None or np.shape(rows) == (3, 9), "footprint: 3 rows of 9 numbers"),
     ):
         if not holds:

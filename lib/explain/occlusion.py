@@ -30,7 +30,7 @@ def occlusion(
     along each axis. Above 0: what was covered spoke for the class. `progress` is given the sequence
     of steps and yields them one by one, as tqdm does.
     """
-    sizes, batch = inputs.shape[2:], 1 if mixes(network) else at_once(inputs.device)
+    sizes, batch = inputs.shape[2:], 1 if mixes(network, inputs) else at_once(inputs.device)
     if any(not 1 <= w <= size or s < 1 for w, s, size in zip(window, stride, sizes)):
         most = f"give 1 or more, a window of at most {tuple(sizes)}"
         raise ExplainError(f"window {window} and stride {stride}: {most}")

@@ -8,7 +8,6 @@ def overlay(
     cls: int | str | None = None,
     opacity: float = 0.45,
     versus: int | str | None = None,
-    against: bool = False,
 ) -> np.ndarray:
     """Frames (T, H, W, 3) uint8 with the evidence for a class drawn over them, as in the viewer.
 
@@ -16,9 +15,9 @@ def overlay(
     class that has a map (or of two that are compared), and what is larger, is the last colour of
     inferno at `opacity`; 0 leaves the frame as it is. Lines are at 1/4, 1/2 and 3/4. Values stand
     at the cells' centres, bilinear in between. `cls` None is that most probable class; `versus` as
-    in `Explanation.map`; `against` draws what speaks against it, too, in blue, the rest orange.
+    in `Explanation.map`. What speaks against the class is not drawn.
     """
-    from lib.viewer.viewer import BOTH, COLOURS  # with matplotlib, which is slow to load
+    from lib.viewer.viewer import COLOURS  # with matplotlib, which is slow to load
 
     if versus is not None:
         cls, versus = explanation.pair(cls, versus)
@@ -26,21 +25,18 @@ def overlay(
     cls = first if cls is None else cls
     drawn = explanation.map(cls, versus)
     scaled = [explanation.map(first), explanation.maps] if versus is None else [drawn]
-    tops = ((abs(maps) if against else maps).max() for maps in scaled)
-    evidence = drawn / next((top for top in tops if top > 0), 1)
+    evidence = drawn / next((maps.max() for maps in scaled if maps.max() > 0), 1)
     size = explanation.frames.shape[1:3]
-    heat = on_pixels(evidence.clip(-1 if against else 0, 1), explanation.cells, size)  # (T, H, W)
-    strength, line = abs(heat), lines(heat)
-    bright = np.sign(heat) * np.minimum(1, strength + line / 4)  # a line as the next quarter
-    colours = (BOTH((1 + bright) / 2) if against else COLOURS(bright))[..., :3] * 255
-    covered = np.minimum(1, opacity * np.maximum(strength, 2 * line))[..., None]
+    heat = on_pixels(evidence.clip(0, 1), explanation.cells, size)  # (T, H, W)
+    line = lines(heat)
+    colours = COLOURS(np.minimum(1, heat + line / 4))[..., :3] * 255  # a line as the next quarter
+    covered = np.minimum(1, opacity * np.maximum(heat, 2 * line))[..., None]
     return (explanation.frames + covered * (colours - explanation.frames)).round().astype(np.uint8)
 
 
 def lines(heat: np.ndarray) -> np.ndarray:
-    """How much of a line where |heat| (T, H, W) is 1/4, 1/2 or 3/4 lies on each pixel: 0 to 1."""
-    strength = abs(heat)
-    apart = abs(strength - (4 * strength).round().clip(1, 3) / 4)
+    """How much of a line where heat (T, H, W) is 1/4, 1/2 or 3/4 lies on each pixel: 0 to 1."""
+    apart = abs(heat - (4 * heat).round().clip(1, 3) / 4)
     slope = np.hypot(*np.gradient(heat, axis=(1, 2)))
     level = slope <= 1e-6  # no lines on level ground
     breadth = max(1, max(heat.shape[1:]) / 256)  # half of it; the viewer's on its 384 pixels

@@ -1,12 +1,10 @@
 """Where a cell of a map looks, and how far: its receptive field, measured from the network.
 
 Resizing assumes that cell i of n is centred on (i + 0.5) / n of the frame. Strides and padding
-decide otherwise: the cells of ResNet-50's last layer are centred on pixels 0, 32, 64, ..., half a
-cell higher and further left. So the network is asked, by counting the paths from its input to two
-neighbouring cells in the middle of a longer input, far from its borders: see `PathCount`. Their
-centroids give the stride and where the first cell lies; how the paths spread is how far a cell
-looks. The input is longer by a multiple of the stride, so that it is padded as the real one is:
-TensorFlow's "SAME" pads by what is left over.
+decide otherwise: ResNet-50's last cells are centred on pixels 0, 32, 64, ... So `PathCount`
+counts the paths from an input to two neighbouring cells in its middle, far from its borders. Their
+centroids give the stride and the first centre; how they spread is how far a cell looks. This input
+is longer than the real one by a multiple of the stride, so that "SAME" pads both alike.
 """
 
 import weakref

@@ -80,15 +80,16 @@ class Reader:
         if reshape is not None:
             try:
                 output = reshape(output)
-            except (RuntimeError, IndexError, AttributeError) as error:
+            except Exception as error:  # of any kind
                 return None, f", which reshape refuses: {error}"
         is_tensor = isinstance(output, Tensor) and not output.is_complex()
         if reshape is None and is_tensor and output.ndim == 3 and output.shape[2:] in self.widths:
             if output.shape[1] > inputs.shape[2] + 1:  # more than one for each frame
                 return None, TOKENS
         if is_tensor and output.ndim == 4 and output.shape[2:].numel() > 1:
-            if len(output) == len(inputs) * inputs.shape[2] > len(inputs):
-                if self.unfold is reshape:
+            known, frames = self.unfold is not reshape, len(inputs) * inputs.shape[2]
+            if len(output) == frames and (known or frames > len(inputs)):
+                if not known:
                     return None, PERHAPS
                 output = frames_of(len(inputs))(output)
         if not is_tensor or output.ndim != 5 or output.shape[3:].numel() < 2:

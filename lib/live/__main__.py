@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from lib.data.arguments import one_line
+from lib.data.arguments import STOPPED, one_line
 from lib.live.export import GRAPH, export
 from lib.model import WEIGHTS
 
@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="(those that ship)")
     args = parser.parse_args()
-    with one_line(parser, OSError, ValueError):
+    with one_line(parser, OSError, ValueError, stopped=STOPPED):
         record = export(args.out, args.weights)
     print(f"{args.out / GRAPH}: {record['bytes'] / 1e6:.1f} MB, opset {record['opset']}")
     print("on {clips} drawn clips: logits within {logits:.1e} of PyTorch's".format(**record))

@@ -76,14 +76,12 @@ def load(name: str | Path, pretrained: bool = True) -> nn.Module:
 
     name: of a network of torchvision, such as "swin3d_t"; OWNER/NAME of one on huggingface.co, such
         as "MCG-NJU/videomae-base-finetuned-kinetics"; a folder that one was saved in; or timm/NAME
-        of a 2D network, such as "timm/resnet18", which then sees a clip frame by frame, and names
-        what is in it by the classes of ImageNet.
+        of a 2D network of ImageNet, such as "timm/resnet18", which sees a clip frame by frame.
     pretrained: False leaves the weights of a network of torchvision or timm random.
 
     It carries `classes`; `preprocess`, frames (T, S, S, 3) uint8 to (1, 3, T, H, W), resized and
-    never cropped; `frames` and `fps`, the clips it was trained on; and what `explain` takes where
-    nothing else is asked for: `default_layer`, `default_method` and `reshape`, which is None where
-    the layer gives (N, C, T, h, w).
+    never cropped; `frames` and `fps`, the clips it was trained on; and what `explain` begins with,
+    `default_layer`, `default_method` and `reshape`, None where the layer gives (N, C, T, h, w).
 
     Raises ValueError for a name or folder of something else, RuntimeError where weights cannot be
     fetched, ImportError without transformers where it is needed: each says what to do.
@@ -95,8 +93,10 @@ def load(name: str | Path, pretrained: bool = True) -> nn.Module:
         return _timm(name.removeprefix("timm/"), pretrained)
     if Path(name).is_dir() or name.count("/") == 1:
         return _transformers(name)
+    from timm import is_model
+
     near = get_close_matches(name, TORCHVISION, n=3, cutoff=0.4) or TORCHVISION
-    others = f"timm/NAME, or one of torchvision ({', '.join(near)})"
+    others = f"timm/{name if is_model(name) else 'NAME'}, or one of torchvision ({', '.join(near)})"
     raise ValueError(f"no network {name!r}: name a folder, OWNER/NAME on huggingface.co, {others}")
 
 

@@ -47,13 +47,11 @@ def train(
     A dataset with a method `epoch(number)` is asked for new clips every `settings.passes` epochs.
     Where only the upper stages are trained, clips are passed through `remember` first, unless they
     are seen once. In the `folder` a run that was stopped goes on, if network, clips, settings and
-    `options` (what else its result depends on) are the same. It writes a checkpoint and a line of
-    its log every `checkpoint_every` updates, and calls `on_update(update, epoch)` after each, both
-    counted from 1 over the whole run.
+    `options` (what else its result depends on) are the same. A checkpoint and a line of the log are
+    written every `checkpoint_every` updates; `on_update(update, epoch)`, both from 1, follows each.
 
     Raises Diverged for a loss or weights that are not finite, before they are written; CannotStart
-    for the checkpoint of another run, or a run that is still in the folder, a batch that cannot be
-    divided, no clips.
+    for the checkpoint of another run, or one still in the folder, an odd batch, or no clips.
     """
     with alone(folder):
         given = network, training, validation, settings, folder

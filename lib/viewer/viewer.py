@@ -5,11 +5,9 @@ maps of every class as 16-bit integers, the truth as bits, the script itself. No
 page. Where scripts do not run, the contact sheet and its caption stay. A new frame, class or mode
 is told by an event that bubbles, `cam-viewer:change`; viewer.js says what is in it.
 
-An explanation is any object with the fields of `lib.explain.Explanation`, and its `probabilities`
-(K,). It may be looser than that: frames (T, H, W, 3) need not be square, classes may repeat, maps
-(M, t, h, w) may have fewer steps than there are frames, and alone and geometry_note may be missing.
-Of the footprint, None where it is not known, are read `shape`, the clip's (T, H, W), and `half`,
-`core` and `field`: how far a cell sees before and after its centre, (3, 2) in frames and pixels.
+An explanation has the fields of `lib.explain.Explanation`, which refuses what does not fit. Here
+frames need not be square, maps may have fewer steps than there are frames, and alone and
+geometry_note may be missing.
 """
 
 import base64
@@ -94,7 +92,6 @@ def element(
 
     Raises ValueError naming the attribute or the argument that does not fit.
     """
-    _check(explanation)
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}: choose one of {', '.join(MODES)}")
     frames, class_index = len(explanation.frames), _class_index(explanation, selected)
@@ -163,28 +160,6 @@ def distinct(names: Sequence[str]) -> list[str]:
 def _code(source: Path) -> str:
     code = source.read_text(encoding="utf-8")
     return code.replace(STYLE.name, STYLE.read_text(encoding="utf-8"), 1)
-
-
-def _check(explanation) -> None:
-    """Raises ValueError naming the first field that does not fit the others."""
-    frames, maps, classes = explanation.frames, explanation.maps, len(explanation.classes)
-    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not frames.size:
-        raise ValueError(f"frames are {frames.dtype} {frames.shape}: give uint8 (T, H, W, 3)")
-    if maps.ndim != 4 or not maps.size or not np.isfinite(maps).all():
-        raise ValueError(f"maps are {maps.dtype} {maps.shape}: give finite numbers (M, t, h, w)")
-    lengths = {"probabilities": classes, "logits": classes, "bias": classes}
-    for name, length in (lengths | {"times": len(frames), "mapped": len(maps)}).items():
-        values = getattr(explanation, name)
-        if values is not None and len(values) != length:
-            raise ValueError(f"{name} has {len(values)} entries, not {length}")
-    for name, indices in ("mapped", explanation.mapped), ("label", [explanation.label]):
-        if not {*indices} <= {*range(classes), None}:
-            raise ValueError(f"{name} is {getattr(explanation, name)}: give numbers of classes")
-    for centres, length in zip(explanation.cells, maps.shape[2:], strict=True):
-        if len(centres) != length or (np.diff(centres) <= 0).any():
-            raise ValueError(f"cells are {centres}: give {length} growing fractions of the frame")
-    if explanation.mask is not None and explanation.mask.shape != frames.shape[:3]:
-        raise ValueError(f"mask is {explanation.mask.shape}: give {frames.shape[:3]} as the frames")
 
 
 def _class_index(explanation, chosen: int | str | None, argument: str = "selected") -> int:
