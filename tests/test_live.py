@@ -142,13 +142,15 @@ def small_site(folder, tmp_path_factory):
     record = json.loads((folder / RECORD).read_text())
     shape = record["viewer"]["classes"], int(np.prod(record["shape"]))
     record["files"] = [
-        {"name": name, "version": "1", "bytes": 1} for name in ("runtime.bin", "network.bin")
+        {"name": f"{name}.bin", "version": "1", "bytes": 1, "on": on, "script": f"{name}.mjs"}
+        for on, name in (("cpu", "cpu"), ("gpu", "gpu"), ("both", "network"))
     ]
+    record["test"] = [k / 9 for k in range(len(shape[0]))]
     for file in record["files"]:
         (site / file["name"]).write_bytes(b"x")
+        (site / file["script"]).write_text(RUNTIME % (len(shape[0]), shape[1]))
     for path in (ROOT / "lib" / "live").glob("*.js"):
         shutil.copy(path, site)
-    (site / "ort.wasm.bundle.min.mjs").write_text(RUNTIME % (len(shape[0]), shape[1]))
     props = stage()
     props["things"][1]["name"] = "alarm clock"  # so that the name of another is a part of it
     (site / "stage.json").write_text(json.dumps(props))
@@ -176,6 +178,67 @@ def small(browser, small_site):
             return page
 
         yield open_small
+
+
+GPUS = {  # what a browser has, and what its runtime does: where the network runs then
+    "a GPU": ("{}", "", "gpu"),
+    "one that a CPU plays": ("{ info: { isFallbackAdapter: true } }", "", "cpu"),
+    "none": ("null", "", "cpu"),
+    "one with other numbers": ("{}", "logits[7] += 0.5;", "cpu"),
+    "one without numbers": ("{}", "logits.fill(NaN);", "cpu"),
+    "one that refuses the graph": ("{}", "throw new Error();", "cpu"),
+    "one that is lost later": ("{}", "if (globalThis.runs++) throw new Error();", "gpu"),
+}
+
+
+@pytest.mark.parametrize("kind", GPUS)
+def test_a_gpu_is_used_where_it_gives_what_it_should(kind, browser, small_site):
+    """The runtime is a few lines, which do something else where they are asked for WebGPU."""
+    adapter, does, on = GPUS[kind]
+    gpu = f"{{ value: {{ requestAdapter: async () => ({adapter}) }} }}"
+    found = f"Object.defineProperty(navigator, 'gpu', {gpu});"
+
+    def with_gpu(route):
+        answer = route.fetch()
+        route.fulfill(response=answer, body=f"{found} globalThis.runs = 0; {answer.text()}")
+
+    def otherwise(route):
+        answer = route.fetch()
+        code = answer.text().replace("create: async () =>", "create: async (_, how) =>")
+        gpu = f"if (how.executionProviders[0] === 'webgpu') {{ {does} }} const data ="
+        route.fulfill(response=answer, body=code.replace("const data =", gpu))
+
+    with opened(browser, small_site) as page:
+        asked_for = []
+        page.on("request", lambda sent: asked_for.append(sent.url.split("/")[-1]))
+        page.route("**/worker.js", with_gpu)
+        page.route("**/gpu.mjs*", otherwise)
+        page.goto(small_site)
+        page.get_by_role("button", name="Load the network").click()
+        page.locator("cam-live[ready]").wait_for()
+        page.get_by_role("button", name="a clip", exact=True).click()
+        page.locator("cam-live > .status", has_text="seconds.").wait_for()
+        assert page.evaluate("document.querySelector('cam-live').record.on") == on
+        took = {"gpu.bin?1", "cpu.bin?1"} & {*asked_for}
+        assert took == {"cpu.bin?1" if kind in ("none", "one that a CPU plays") else "gpu.bin?1"}
+
+
+def test_evidence_before_and_after_stands_side_by_side(small):
+    page = small()
+    page.evaluate(KEEP)
+    page.get_by_role("button", name="a clip", exact=True).click()
+    page.get_by_role("button", name="backwards", exact=True).click()
+    page.locator(".answers > button").nth(1).wait_for()
+    cards = page.locator(".answers > button")
+    names = [cards.nth(i).locator("small").inner_text() for i in range(2)]
+    assert names[0] == names[1] and names[0].startswith("Each frame's evidence for ")
+    bars = page.evaluate("""[...document.querySelectorAll(".sums")].map(sums =>
+      [...sums.children].map(bar => bar.getBoundingClientRect().height))""")
+    sums = page.evaluate("window.answer.ledger[window.answer.top[0].index]")
+    assert len(bars) == 2 and len(bars[0]) == len(bars[1]) == len(sums)
+    np.testing.assert_allclose(
+        np.array(bars[1]) / max(bars[1]), np.abs(sums) / np.abs(sums).max(), atol=0.02
+    )
 
 
 def pixels_of(url: str) -> np.ndarray:
@@ -276,7 +339,7 @@ def test_a_link_holds_the_path(small):
     page.get_by_role("button", name="Record").click()
     page.get_by_text("Now: four seconds").wait_for()
     turn()
-    page.wait_for_function("!document.querySelector('cam-stage').busy")
+    page.wait_for_function("!document.querySelector('cam-live').ariaBusy")
     link = page.evaluate("document.querySelector('cam-stage').link")
     turned = np.unwrap(path_in(link)[:, 3])
     assert 1 < turned[-1] - turned[0] < 5 and np.all(np.diff(turned) > -1e-3)
@@ -511,7 +574,7 @@ def recorded(page, act) -> list[str]:
     page.get_by_text("Now: four seconds").wait_for()
     act()
     page.locator("cam-live > .status", has_text="seconds.").wait_for(timeout=60_000)
-    page.wait_for_function("!document.querySelector('cam-stage').busy")
+    page.wait_for_function("!document.querySelector('cam-live').ariaBusy")
     return said.all_inner_texts()[:2]
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from lib.files import write_text, write_whole
-from lib.live.export import GRAPH, RECORD, export
+from lib.live.export import GRAPH, RECORD, export, runner
 from lib.miniature import drawing
 from PIL import Image
 from sphinx.application import Sphinx
@@ -27,7 +27,10 @@ ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "data" / "runtime"
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 SHA256 = "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71"
-SCRIPT, RUNTIME = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
+RUNTIMES = {  # a script of the package, and the WebAssembly that it starts
+    "cpu": ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"),
+    "gpu": ("ort.webgpu.bundle.min.mjs", "ort-wasm-simd-threaded.asyncify.wasm"),
+}
 
 THINGS = dict.fromkeys("🍌🚗🧸📒🥚🍐🎷🧤" + drawing.OBJECTS["validation"] + drawing.OBJECTS["test"])
 TONES = ["🏻", "🏼", "🏽", "🏾", "🏿", ""]
@@ -100,18 +103,23 @@ def package(folder: Path = KEPT) -> bytes:
 def write(site: Path, kept: Path = KEPT) -> dict:
     """All that the page loads, in a folder of the site; gives the record that it starts with."""
     record = export(kept)
-    with tarfile.open(fileobj=io.BytesIO(package(kept))) as archive:
-        script, runtime = (
-            archive.extractfile(f"package/dist/{name}").read() for name in (SCRIPT, RUNTIME)
-        )
-    site.mkdir(parents=True, exist_ok=True)
-    (site / SCRIPT).write_bytes(script)
     record["files"] = []
-    graph = (kept / GRAPH).read_bytes()
-    for name, content in ("runtime.bin", runtime), ("network.bin", graph):
+    site.mkdir(parents=True, exist_ok=True)
+
+    def add(name: str, content: bytes, **about: str) -> None:
         packed, version = gzip.compress(content, mtime=0), hashlib.sha256(content).hexdigest()[:16]
-        write_whole(site / name, lambda part, packed=packed: part.write_bytes(packed))
-        record["files"].append({"name": name, "version": version, "bytes": len(packed)})
+        write_whole(site / name, lambda part: part.write_bytes(packed))
+        record["files"].append({"name": name, "version": version, "bytes": len(packed)} | about)
+
+    with tarfile.open(fileobj=io.BytesIO(package(kept))) as archive:
+        for on, (script, runtime) in RUNTIMES.items():
+            (site / script).write_bytes(archive.extractfile(f"package/dist/{script}").read())
+            content = archive.extractfile(f"package/dist/{runtime}").read()
+            add(f"runtime-{on}.bin", content, on=on, script=script)
+    add("network.bin", (kept / GRAPH).read_bytes(), on="both")
+    shape = record["frames"], record["size"], record["size"], 3
+    test = (31 * np.arange(np.prod(shape)) % 251).astype(np.uint8).reshape(shape)
+    record["test"] = runner(kept / GRAPH)(test)[0].tolist()  # what a GPU's logits are held against
     for path in (ROOT / "lib" / "live").glob("*.js"):
         shutil.copy(path, site)
     write_text(site / "stage.json", json.dumps(stage()))

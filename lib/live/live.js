@@ -1,10 +1,9 @@
 // <cam-live src="FOLDER/">: the network of the book runs in this page, on what the reader shows it.
 //
-// Nothing is loaded before a click, and nothing that is shown leaves the page: worker.js does the
-// work. Clips come from the pictures inside (`<img data-clip="NAME">`, all frames in one sheet), a
-// file, a camera, or whatever calls `explain` with { name, pixels }, RGBA of all frames, as the
-// <cam-stage> inside. Answers stand side by side; the one that is chosen is shown by <cam-viewer>.
-// Events: cam-live:ready, and cam-live:answer with the answer as its detail.
+// Nothing is loaded before a click, and nothing that is shown leaves the page: worker.js does the work.
+// Clips come from pictures inside (`<img data-clip="NAME">`, all frames in one sheet), a file, a camera,
+// or what calls `explain` with { name, pixels }, RGBA of all frames. Answers stand side by side; the one
+// that is chosen is in <cam-viewer>. Events: cam-live:ready, and cam-live:answer, which is its detail.
 (() => {
   const TAG = "cam-live";
   if (customElements.get(TAG)) return;
@@ -38,36 +37,26 @@
       justify-content: space-between; isolation: isolate; font-variant-numeric: tabular-nums; }
     cam-live .bar i { position: absolute; inset: 1px auto 1px 0; z-index: -1; border-radius: 3px;
       background: light-dark(#f4c9a8, #7a4416); }
+    cam-live .sums { display: flex !important; height: 3rem; margin-top: auto; gap: 1px; }
+    cam-live .sums i { position: relative; flex: 1; background: light-dark(#c2410c, #fb923c); }
+    cam-live .sums .less { background: light-dark(#47658f, #8fb1e0); }
     cam-live .made { width: 100%; font-variant-numeric: tabular-nums; }
     cam-live .made * { font-size: inherit; color: inherit; background: none !important; }
     cam-live .made :is(th, td) { text-align: end; padding: .1rem .3rem; border: 0; }
     cam-live .made :is(caption, th:first-child) { text-align: start; caption-side: top; }
     cam-live video { display: block; width: 100%; max-width: 20rem; border-radius: 6px; }`;
 
+  const { element, define, pause, probability } = customElements.get("cam-viewer").tools;
   const CHANGES = {
     backwards: "backwards", still: "held still", shuffled: "shuffled", mirrored: "mirrored",
   };
-  const MEGA = 1e6;
   const SHOWN = 5; // classes in an answer, channels in a cell
-  const element = (name, properties, ...children) => {
-    const made = Object.assign(document.createElement(name), properties);
-    made.append(...children);
-    return made;
-  };
   const signed = value => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(4)}`;
   const button = (textContent, act, properties = {}) => {
     const made = element("button", { type: "button", textContent, ...properties });
     made.addEventListener("click", act);
     return made;
   };
-  const pause = seconds => new Promise(done => setTimeout(done, 1000 * seconds));
-  const define = (tag, Kind, style) => {
-    const sheet = new CSSStyleSheet();
-    sheet.replaceSync(style);
-    document.adoptedStyleSheets.push(sheet);
-    customElements.define(tag, Kind);
-  };
-  const percent = p => p.toFixed(2).replace(/^0/, "");
   const once = (target, good, bad = "error") => new Promise((done, failed) => {
     target.addEventListener(good, done, { once: true });
     target.addEventListener(bad, failed, { once: true });
@@ -85,7 +74,7 @@
   };
 
   class CamLive extends HTMLElement {
-    static tools = { element, button, pause, define }; // for the stage
+    static button = button; // for the stage
     #worker;
     #waiting = new Map(); // question number to what waits for its answer
     #asked = 0;
@@ -108,7 +97,7 @@
     #build() {
       if (this.#parts.load) return;
       const part = this.#parts;
-      part.load = button("Load the network, about 7 MB", () => this.load().catch(() => {}));
+      part.load = button("Load the network, 7 to 10 MB", () => this.load().catch(() => {}));
       part.cancel = button("Cancel", () => this.#failed("Loading was cancelled."), { hidden: true });
       part.progress = element("progress", { hidden: true, ariaLabel: "Loading the network" });
       part.bytes = element("span");
@@ -117,20 +106,20 @@
       part.file.addEventListener("change", () => {
         const [file] = part.file.files;
         part.file.value = ""; // so that the same file can be chosen again
-        if (file) this.#try(() => this.#fromFile(file));
+        if (file) this.try(() => this.#fromFile(file));
       });
       const clips = [...this.querySelectorAll("img[data-clip]")].map(picture =>
-        button(picture.dataset.clip, () => this.#try(() => this.#fromSheet(picture))));
+        button(picture.dataset.clip, () => this.try(() => this.#fromSheet(picture))));
       part.sources = element("div", { className: "line sources", hidden: true }, "A clip:", ...clips,
         button("A video of your own", () => part.file.click()), part.file);
       if (navigator.mediaDevices) {
-        part.sources.append(button("Your camera, 4 seconds", () => this.#try(() => this.#film())));
+        part.sources.append(button("Your camera, 4 seconds", () => this.try(() => this.#film())));
       }
       part.video = element("video", { muted: true, playsInline: true, hidden: true });
       part.answers = element("div", { className: "answers" });
       part.changes = element("div", { className: "line changes", hidden: true, role: "group",
         ariaLabel: "Change one thing" }, "The same clip, but", ...Object.entries(CHANGES).map(
-        ([change, name]) => button(name, () => this.#try(() => this.#change(change)))));
+        ([change, name]) => button(name, () => this.try(() => this.#change(change)))));
       part.viewer = element("div");
       part.formula = element("table", { className: "made" });
       const stages = [...this.querySelectorAll("cam-stage")];
@@ -138,9 +127,8 @@
         part.bytes, part.cancel));
       this.append(...stages, part.sources, part.video, part.status, part.answers, part.changes,
         part.viewer, part.formula);
-      const cannot = missing();
-      part.load.disabled = Boolean(cannot);
-      part.status.textContent = cannot;
+      part.status.textContent = missing();
+      part.load.disabled = part.status.textContent !== "";
     }
 
     /** Load the network; settles when it can be asked. */
@@ -163,14 +151,15 @@
           if (data.total) {
             Object.assign(progress, { max: data.total, value: data.got });
             bytes.textContent =
-              `${(data.got / MEGA).toFixed(1)} of ${(data.total / MEGA).toFixed(1)} MB`;
+              `${(data.got / 1e6).toFixed(1)} of ${(data.total / 1e6).toFixed(1)} MB`;
             if (data.got >= data.total) bytes.textContent += ", opening";
           } else if (data.ready) {
             this.record = data.ready;
             this.#parts.row.hidden = true;
             this.#parts.sources.hidden = false;
             this.toggleAttribute("ready", true);
-            status.textContent = "The network is here. Show it something.";
+            const on = data.ready.on === "gpu" ? ", on the GPU" : "";
+            status.textContent = `The network is here${on}. Show it something.`;
             this.dispatchEvent(new CustomEvent(`${TAG}:ready`));
             done(data.ready);
           } else if (data.failed && data.id === undefined) {
@@ -204,18 +193,16 @@
       status.textContent = text;
     }
 
-    /** Does one thing at a time, and says what went wrong. */
-    async #try(act) {
-      if (this.busy) return;
-      this.busy = true;
-      this.setAttribute("aria-busy", "true");
+    /** Does one thing at a time, and says in a `place` what went wrong. */
+    async try(act, place = this.#parts.status) {
+      if (this.ariaBusy) return;
+      this.ariaBusy = "true";
       try {
         await act();
       } catch (error) {
-        this.#parts.status.textContent = `That did not work: ${error.message ?? "no such video"}.`;
+        place.textContent = `That did not work: ${error.message ?? "no such video"}.`;
       }
-      this.busy = false;
-      this.removeAttribute("aria-busy");
+      this.ariaBusy = null;
     }
 
     /** Asks about a clip { name, pixels }, as it is or changed. */
@@ -248,19 +235,27 @@
     #show(answers, chosen) {
       const { answers: place, status, changes } = this.#parts;
       this.#answers = answers;
+      const { index, name } = answers[0].top[0]; // its evidence in all of them, in one unit
+      const sums = answers.flatMap(({ ledger }) => ledger[index]);
+      const [most, least] = [Math.max(0, ...sums), Math.min(0, ...sums)];
+      const share = value => `${100 * value / (most - least || 1)}%`;
       place.replaceChildren(...answers.map(answer => {
         const bars = answer.top.slice(0, SHOWN).map(({ name, p }) =>
           element("span", { className: "bar" }, element("i", { style: `width: ${100 * p}%` }),
-            element("span", { textContent: name }), element("span", { textContent: percent(p) })));
+            element("span", { textContent: name }), element("span", { textContent: probability(p) })));
+        const frames = answer.ledger[index].map(sum => element("i", { className: sum < 0 ? "less" : "",
+          style: `top: ${share(most - Math.max(0, sum))}; height: ${share(Math.abs(sum))}` }));
         answer.card = button("", () => this.#choose(answer));
-        answer.card.append(element("b", { textContent: answer.title }), ...bars);
+        answer.card.append(element("b", { textContent: answer.title }), ...bars,
+          element("span", { className: "sums", ariaHidden: "true" }, ...frames),
+          element("small", { textContent: `Each frame's evidence for ${name}` }));
         return answer.card;
       }));
       changes.hidden = false;
       this.#choose(chosen);
       const [first, second] = chosen.top;
-      status.textContent = `${chosen.title}: ${first.name}, ${percent(first.p)}; then ` +
-        `${second.name}, ${percent(second.p)}. ${chosen.seconds.toFixed(1)} seconds.`;
+      status.textContent = `${chosen.title}: ${first.name}, ${probability(first.p)}; then ` +
+        `${second.name}, ${probability(second.p)}. ${chosen.seconds.toFixed(1)} seconds.`;
       this.dispatchEvent(new CustomEvent(`${TAG}:answer`, { bubbles: true, detail: chosen }));
     }
 
@@ -373,6 +368,13 @@
       }
     }
 
+    async countDown(place) {
+      for (const count of ["Three", "Two", "One"]) {
+        place.textContent = `${count} …`;
+        await pause(1);
+      }
+    }
+
     /** Four seconds of a camera, after three to get ready. */
     async #film() {
       const { video, status } = this.#parts;
@@ -383,10 +385,7 @@
         video.srcObject = camera;
         video.hidden = false;
         await video.play();
-        for (const count of ["three", "two", "one"]) {
-          status.textContent = `In ${count} …`;
-          await pause(1);
-        }
+        await this.countDown(status);
         status.textContent = "Four seconds, now.";
         const canvas = this.#canvas();
         for (let frame = 0; frame < canvas.frames; frame++) {

@@ -1,10 +1,9 @@
 // <cam-stage>, inside <cam-live>: act something out, and see what the network takes it for.
 //
-// A thing, a hand and a place of the drawn clips. The reader drags the thing with mouse, finger or
-// arrow keys; Record keeps sixteen states, a quarter of a second apart. A gesture is that list of
-// states and no picture: it is drawn as lib/miniature draws its clips, so it can be drawn again
-// without the hand, with another thing or in another place, and a link can hold it.
-// World units are those of lib/miniature: 128 from top to bottom, from the middle of the frame.
+// The reader drags a thing of the drawn clips with mouse, finger or keys; Record keeps sixteen states, a
+// quarter of a second apart. A gesture is that list of states: it is drawn as lib/miniature draws its
+// clips, so it can be drawn again without the hand, with another thing or in another place, and a link
+// can hold it. World units are those of lib/miniature: 128 from top to bottom, from the frame's middle.
 (() => {
   const TAG = "cam-stage";
   if (customElements.get(TAG)) return;
@@ -53,13 +52,13 @@
       from: { cz: 0.78 }, to: { cz: 1.65 }, camera: true },
   ];
 
-  const { element, button, pause, define } = customElements.get("cam-live").tools;
-  const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
+  const viewer = customElements.get("cam-viewer");
+  const { element, define, clamp, pause } = viewer.tools;
+  const { button } = customElements.get("cam-live");
   const smooth = (u, start, end) => {
     const s = end > start ? clamp((u - start) / (end - start), 0, 1) : Number(u >= start);
     return s * s * (3 - 2 * s);
   };
-  const viewer = () => customElements.get("cam-viewer"); // whose tools the stage uses, too
 
   /** Numbers from 0 to 1, the same ones for the same seed. */
   const chance = seed => () => {
@@ -209,7 +208,7 @@
         autocomplete: "off", spellcheck: false });
       field.setAttribute("list", list.id);
       things.sort((one, other) => one.name.localeCompare(other.name));
-      viewer().offer(field, list, things, ({ index, name }) => {
+      viewer.offer(field, list, things, ({ index, name }) => {
         field.placeholder = name;
         choose("thing")(index);
       });
@@ -231,17 +230,11 @@
     }
 
     async #try(act) {
-      const buttons = this.querySelectorAll("button");
-      if (this.busy || this.#live.busy) return;
-      this.busy = this.#live.busy = true;
-      for (const button of buttons) button.disabled = true;
-      try {
-        await act();
-      } catch (error) {
-        this.#parts.told.textContent = `That did not work: ${error.message}.`;
-      }
-      for (const button of buttons) button.disabled = false;
-      this.busy = this.#live.busy = false;
+      const able = on => this.querySelectorAll("button").forEach(one => { one.disabled = !on; });
+      await this.#live.try(async () => {
+        able(false);
+        await act().finally(() => able(true));
+      }, this.#parts.told);
     }
 
     // --- moving things ---
@@ -393,10 +386,7 @@
       const { told, canvas } = this.#parts;
       const { frames, fps } = this.#live.record;
       canvas.focus({ preventScroll: true });
-      for (const count of ["Three", "Two", "One"]) {
-        told.textContent = `${count} …`;
-        await pause(1);
-      }
+      await this.#live.countDown(told);
       told.textContent = "Now: four seconds.";
       const path = [];
       const began = performance.now();
@@ -444,7 +434,7 @@
       if (beside === true) this.#last = { path, wanted, clip };
       this.#drawn = clip;
       this.#parts.redo.hidden = this.#parts.link.hidden = false;
-      this.#parts.save.hidden = !viewer().webm;
+      this.#parts.save.hidden = !viewer.webm;
       await this.#live.explain(clip);
       this.#draw();
     }
@@ -485,8 +475,8 @@
       const context = canvas.getContext("2d");
       const each = 4 * size * size; // numbers in a frame
       told.textContent = `Saving “${name}”: it is played once, ${frames / fps} seconds.`;
-      await viewer().film(canvas, frames, at => context.putImageData(new ImageData(
-        pixels.subarray(at * each, (at + 1) * each), size), 0, 0), 1000 / fps, name);
+      await viewer.film(canvas, frames, at => context.putImageData(new ImageData(
+        pixels.subarray(at * each, (at + 1) * each), size), 0, 0), 1 / fps, name);
       told.textContent = `Saved: “${name}”.`;
     }
 
@@ -500,14 +490,8 @@
     }
 
     async #copyLink() {
-      const { told } = this.#parts;
-      try {
-        await navigator.clipboard.writeText(this.link);
-        told.textContent = "The link to this gesture is copied.";
-      } catch {
-        history.replaceState(null, "", this.link);
-        told.textContent = "The page's address now holds this gesture.";
-      }
+      this.#parts.told.textContent = await viewer.copy(this.link) ?
+        "The link to this gesture is copied." : "The page's address now holds this gesture.";
     }
 
     /** Acts out what the page's address holds. */

@@ -1,11 +1,10 @@
 // Runs the network beside the page, so that the page never waits for it. Started by live.js.
 //
 // In: { load: address of the folder }, then { id, name, pixels: RGBA of all frames, change }.
-// Out: { got, total } in bytes, { ready: record }, then { id, top, json, sheet, frame, seconds,
-// activations, weight }, where json and sheet are what <cam-viewer> shows, and the last two what its
-// maps are made of; { failed: why } at any time.
+// Out: { got, total } in bytes, { ready: record }, then { id, top, ledger, json, sheet, frame, seconds,
+// activations, weight }, of which <cam-viewer> shows json and sheet; { failed: why } at any time.
 
-let record, session, ort;
+let record, session, ort, graph;
 
 const unzipped = async bytes => {
   if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes; // the server has done it already
@@ -16,12 +15,7 @@ const unzipped = async bytes => {
 /** A file, kept by the browser under its address; `got` hears of every piece. */
 const fetched = async (url, store, got) => {
   const kept = await store?.match(url);
-  if (kept) {
-    const bytes = new Uint8Array(await kept.arrayBuffer());
-    got(bytes.length);
-    return bytes;
-  }
-  const answer = await fetch(url);
+  const answer = kept ?? await fetch(url);
   if (!answer.ok) throw new Error(`${url.pathname.split("/").pop()} is missing`);
   const pieces = [];
   const reader = answer.body.getReader();
@@ -30,13 +24,36 @@ const fetched = async (url, store, got) => {
     got(piece.value.length);
   }
   const bytes = new Uint8Array(await new Blob(pieces).arrayBuffer());
-  await store?.put(url, new Response(bytes)).catch(() => {}); // no room: fetched again next time
+  if (!kept) await store?.put(url, new Response(bytes)).catch(() => {}); // no room: again next time
   return bytes;
+};
+
+/** Opens the graph on a GPU or without one; a GPU has to give the logits of the record's test. */
+const open = async on => {
+  record.on = on;
+  const how = { executionProviders: [on === "gpu" ? "webgpu" : "wasm"], logSeverityLevel: 3 };
+  session = await ort.InferenceSession.create(graph, how);
+  if (on === "cpu") return;
+  const length = record.frames * record.size ** 2 * 3;
+  const { logits } = await run(Uint8Array.from({ length }, (_, i) => 31 * i % 251));
+  const near = record.test.every((logit, k) => Math.abs(logit - logits.data[k]) < 0.01);
+  if (!near) throw new Error("the GPU gives other logits");
+};
+
+/** After an error on a GPU, the same without one. */
+const withoutGpu = again => async error => {
+  if (record.on !== "gpu") throw error;
+  await open("cpu");
+  return again();
 };
 
 const load = async folder => {
   const at = (name, version) => new URL(`${name}?${version}`, folder);
   record = await (await fetch(at("network.json", "now"), { cache: "no-cache" })).json();
+  const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
+  const real = adapter && (!adapter.info?.isFallbackAdapter || location.search === "?any");
+  const on = real ? "gpu" : "cpu"; // a GPU that a CPU plays is slower
+  record.files = record.files.filter(file => [on, "both"].includes(file.on));
   const store = await globalThis.caches?.open("cam-live").catch(() => undefined);
   const wanted = record.files.map(({ name, version }) => at(name, version));
   for (const { url } of (await store?.keys()) ?? []) { // of an earlier version
@@ -45,11 +62,12 @@ const load = async folder => {
   const total = record.files.reduce((sum, { bytes }) => sum + bytes, 0);
   let sum = 0;
   const got = bytes => postMessage({ got: sum += bytes, total });
-  const [runtime, graph] = await Promise.all(wanted.map(url => fetched(url, store, got)));
-  ort = await import(at("ort.wasm.bundle.min.mjs", record.files[0].version));
+  const [runtime, network] = await Promise.all(wanted.map(url => fetched(url, store, got)));
+  ort = await import(at(record.files[0].script, record.files[0].version));
   ort.env.wasm.numThreads = 1; // more need headers that hosts of static pages do not send
   ort.env.wasm.wasmBinary = await unzipped(runtime);
-  session = await ort.InferenceSession.create(await unzipped(graph), { logSeverityLevel: 3 });
+  graph = await unzipped(network);
+  await open(on).catch(withoutGpu(() => {}));
   postMessage({ ready: record });
 };
 
@@ -76,6 +94,9 @@ const changed = (pixels, change) => {
   return out;
 };
 
+const run = rgb => session.run(
+  { frames: new ort.Tensor("uint8", rgb, [record.frames, record.size, record.size, 3]) });
+
 const base64 = bytes => new FileReaderSync().readAsDataURL(new Blob([bytes])).split(",")[1];
 
 /** All frames in one picture, as viewer.py lays them out. */
@@ -99,7 +120,7 @@ const explain = async ({ id, name, pixels, change }) => {
   const rgb = new Uint8Array(pixels.filter((_, at) => at % 4 < 3));
   const { frames, fps, size, shape, viewer } = record;
   const began = performance.now();
-  const out = await session.run({ frames: new ort.Tensor("uint8", rgb, [frames, size, size, 3]) });
+  const out = await run(rgb).catch(withoutGpu(() => run(rgb))); // it can be lost
   const seconds = (performance.now() - began) / 1000;
   const logits = Array.from(out.logits.data);
   const most = Math.max(...logits);
@@ -129,7 +150,7 @@ const explain = async ({ id, name, pixels, change }) => {
   const frame = ledger[top[0]].indexOf(Math.max(...ledger[top[0]]));
   const said = top.map(index => ({ index, name: viewer.classes[index], p: probabilities[index] }));
   const made = { activations: out.activations.data, weight: out.weight.data };
-  postMessage({ id, top: said, json, sheet, frame, seconds, ...made });
+  postMessage({ id, top: said, ledger, json, sheet, frame, seconds, ...made });
 };
 
 onmessage = async ({ data }) => {

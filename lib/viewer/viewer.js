@@ -1,14 +1,12 @@
 // <cam-viewer>: a clip with the network's evidence on every frame. Printed by viewer.py.
 //
-// The state of a viewer is its attributes and nothing else: frame, mode, class-index, versus-index,
-// opacity, threshold, scale, against, motion, truth, speed, playing, cell ("row,column", which the
-// pointer sets). Its controls set them, a page or a test may set them (each is a property, too), and
-// every change draws the viewer anew. A new frame, class or mode is told by cam-viewer:change, an
-// event that bubbles and has { frame, classIndex, mode } as its detail. Links set a viewer, too:
-// page.html#frame=7&class=15, where class is an index or a name (no two classes have the same name
-// here); with &viewer=2 in the second viewer of the page.
-//
-// <cam-viewer tile> is a small moving picture until it is opened; <cam-wall> is a grid of those.
+// The state of a viewer is its attributes: frame, mode, class-index, versus-index, opacity, threshold,
+// scale, against (what speaks against is drawn, too), motion, truth, speed, playing, cell
+// ("row,column", which the pointer sets), open (of a tile). Its controls set them, a page or a test may
+// set them (each is a property, too), and every change draws the viewer anew. A new frame, class or mode
+// is told by cam-viewer:change, which bubbles and has { frame, classIndex, mode } as its detail. Links
+// set a viewer, too: page.html#frame=7&class=15, where class is an index or a name; with &viewer=2 the
+// second of a page. <cam-viewer tile> is small and moves until it is opened; <cam-wall> has many.
 (() => {
   const TAG = "cam-viewer";
   if (customElements.get(TAG)) return; // every output prints this script; the first one counts
@@ -116,8 +114,18 @@
     for (let place = 0; place < raw.length; place++) made[place] = raw.charCodeAt(place);
     return made;
   };
+  const define = (tag, Kind, style) => {
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync(style);
+    document.adoptedStyleSheets.push(sheet);
+    customElements.define(tag, Kind);
+  };
   const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
-  const element = (name, properties) => Object.assign(document.createElement(name), properties);
+  const element = (name, properties, ...children) => {
+    const made = Object.assign(document.createElement(name), properties);
+    made.append(...children);
+    return made;
+  };
   const probability = value => value.toFixed(2).replace(/^0/, "");
   const decimals = (value, digits = 3) => value.toFixed(digits).replace("-", "−");
   const signed = (value, digits) => (value < 0 ? "" : "+") + decimals(value, digits);
@@ -201,13 +209,13 @@
       Math.max(middle, Math.round(end * count) - 1)];
   };
 
-  /** Time from one frame to the next in milliseconds, without the frames that are only held. */
+  /** Seconds from one frame to the next, without the frames that are only held. */
   const pace = times => {
     const steps = times.slice(1).map((time, frame) => time - times[frame]).filter(step => step > 0);
-    return steps.length ? 1000 * steps.sort((a, b) => a - b)[steps.length >> 1] : 250;
+    return steps.length ? steps.sort((a, b) => a - b)[steps.length >> 1] : 0.25;
   };
 
-  const pause = milliseconds => new Promise(done => setTimeout(done, milliseconds));
+  const pause = seconds => new Promise(done => setTimeout(done, 1000 * seconds));
 
   /** Saves a file with a name like Tearing-something-frame-7.png. */
   const download = (blob, name, end) => {
@@ -219,10 +227,12 @@
 
   class CamViewer extends HTMLElement {
     static observedAttributes = STATE;
+    static tools = { element, define, clamp, pause, probability }; // for the elements around it
     static {
       // Setting a property sets its attribute; null, false and "" take it away.
       for (const attribute of STATE) {
-        const { get } = Object.getOwnPropertyDescriptor(this.prototype, property(attribute));
+        const { get } = Object.getOwnPropertyDescriptor(this.prototype, property(attribute)) ??
+          { get() { return this.hasAttribute(attribute); } };
         const set = function (value) {
           if ([null, false, ""].includes(value)) this.removeAttribute(attribute);
           else this.setAttribute(attribute, value);
@@ -259,10 +269,7 @@
       return clamp(Math.round(Number(this.getAttribute("frame"))) || 0, 0, this.frames - 1);
     }
     get frames() { return this.#data?.sheet.frames ?? 1; }
-    get mode() {
-      const mode = this.getAttribute("mode");
-      return Object.hasOwn(MODES, mode) ? mode : "overlay";
-    }
+    get mode() { return Object.keys(MODES).find(one => one === this.getAttribute("mode")) ?? "overlay"; }
     get classIndex() {
       const index = Number(this.getAttribute("class-index"));
       return this.#data?.mapped.includes(index) === false ? this.#data.mapped[0] : index;
@@ -276,26 +283,17 @@
     /** Evidence below this fraction of the greatest is not shown. */
     get threshold() { return this.#fraction("threshold", 0); }
     /** How many times as fast as the clip was filmed. */
-    get speed() {
-      const speed = Number(this.getAttribute("speed"));
-      return SPEEDS.includes(speed) ? speed : 1;
-    }
+    get speed() { return SPEEDS.find(one => one === Number(this.getAttribute("speed"))) ?? 1; }
     /** Colours run up to the largest evidence of "all" classes, or of the "class" alone. */
     get scale() { return this.getAttribute("scale") === "class" ? "class" : "all"; }
-    /** What speaks against the class is drawn, too. */
-    get against() { return this.hasAttribute("against"); }
     /** What each frame shows alone, without motion, is taken away from the evidence. */
     get motion() { return this.hasAttribute("motion") && Boolean(this.#data?.alone); }
-    get truth() { return this.hasAttribute("truth"); }
     /** [row, column] of the cell whose footprint is shown, or null. */
     get cell() {
       const cell = /^(\d+),(\d+)$/.exec(this.getAttribute("cell"))?.slice(1).map(Number);
       const [, , rows, columns] = this.#data?.maps.shape ?? [];
       return this.mode !== "original" && cell?.[0] < rows && cell[1] < columns ? cell : null;
     }
-    get playing() { return this.hasAttribute("playing"); }
-    /** A tile that shows all its controls. */
-    get open() { return this.hasAttribute("open"); }
     get #closed() { return this.hasAttribute("tile") && !this.open; }
 
     focus(options) { this.#parts?.stage.focus(options); }
@@ -586,7 +584,7 @@
       clearInterval(this.#timer);
       if (!this.#data || !this.playing || !this.#inSight || !this.isConnected) return;
       const next = () => { this.frame = (this.frame + 1) % this.frames; };
-      this.#timer = setInterval(next, pace(this.#data.times) / this.speed);
+      this.#timer = setInterval(next, 1000 * pace(this.#data.times) / this.speed);
     }
 
     #openTile() {
@@ -600,16 +598,16 @@
       this.focus();
     }
 
+    /** Whether a link could be copied; the address bar has it, too. */
+    static async copy(link) {
+      history.replaceState(null, "", link);
+      return navigator.clipboard?.writeText(link).then(() => true, () => false) ?? false;
+    }
+
     async #copyLink() {
-      history.replaceState(null, "", this.link);
       const { link } = this.#parts;
-      try {
-        await navigator.clipboard.writeText(this.link);
-        link.textContent = "Copied";
-      } catch { // not allowed here; the address bar has it
-        link.textContent = "See the address";
-      }
-      await pause(2000);
+      link.textContent = await CamViewer.copy(this.link) ? "Copied" : "See the address";
+      await pause(2);
       link.textContent = "Copy link";
     }
 
@@ -637,7 +635,7 @@
 
     /** Plays a canvas once before a recorder, and saves it: a video takes as long as it lasts.
      * `show` draws a frame, for a canvas that nobody draws on gives none. */
-    static async film(canvas, frames, show, milliseconds, name) {
+    static async film(canvas, frames, show, seconds, name) {
       show(0);
       const stream = canvas.captureStream(30);
       const mimeType = CamViewer.webm ? "video/webm" : ""; // or whatever the browser makes
@@ -646,7 +644,7 @@
       recorder.start();
       for (let index = 0; index < frames; index++) {
         show(index);
-        await pause(milliseconds);
+        await pause(seconds);
       }
       recorder.stop();
       const { data } = await filmed;
@@ -958,9 +956,6 @@
     }
   }
 
-  const pageStyle = new CSSStyleSheet();
-  pageStyle.replaceSync(PAGE_STYLE);
-  document.adoptedStyleSheets.push(pageStyle);
-  customElements.define(TAG, CamViewer);
-  customElements.define("cam-wall", CamWall);
+  define(TAG, CamViewer, PAGE_STYLE);
+  define("cam-wall", CamWall, "");
 })();

@@ -5,7 +5,8 @@
 Headless Chromium, its cache empty, one thread. The line is that of pages.py for the time to load,
 and none for the rest. A block is the longest task of the page's own thread while the network loads,
 and while it looks; the viewer is not counted. Drawn test clips come to the page as numbers; the
-stage's stored gestures are replayed, and the record says which guess of the network each is.
+stage's stored gestures are replayed, and the record says which guess of the network each is. The
+same on WebGPU, with one clip: on a GPU that SwiftShader plays on the CPU, so its time says nothing.
 """
 
 import argparse
@@ -32,6 +33,12 @@ from lib.explain import explain  # noqa: E402
 from lib.files import write_text  # noqa: E402
 from lib.model import load  # noqa: E402
 
+SOFTWARE_GPU = (  # and a worker that takes it
+    *("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"),
+    *("--use-vulkan=swiftshader", "--ignore-gpu-blocklist"),
+)
+ANY_GPU = "window.Worker = class extends Worker {"
+ANY_GPU += " constructor(url, how) { super(new URL('?any', url), how); } }"
 SEEDS = 1, 2, 3  # of light and sway, over the stage's gestures
 
 ASK = """async ([text, change]) => {
@@ -97,13 +104,30 @@ def over_a_line(browser, url: str) -> tuple[float, float]:
         line.send("Network.enable")
         line.send("Network.emulateNetworkConditions", throttle)
         seconds = loaded(page, url)
-        names = ["ort.wasm.bundle.min.mjs", "worker.js", "network.json", "stage.json"]
         files = page.evaluate("document.querySelector('cam-live').record.files")
+        names = [files[0]["script"], "worker.js", "network.json", "stage.json"]
         folder = SITE / "_static" / "live"
         small = sum((folder / name).stat().st_size for name in names)
         return (small + sum(file["bytes"] for file in files)) / 1e6, seconds
     finally:
         context.close()
+
+
+def on_webgpu(playwright, url: str, clip) -> dict:
+    """What comes of one clip where the worker takes a GPU that the CPU plays."""
+    flags = [*QUIET, *SOFTWARE_GPU]
+    browser = playwright.chromium.launch(executable_path=chromium(), args=flags)
+    page = browser.new_page()
+    page.set_default_timeout(600_000)
+    page.add_init_script(ANY_GPU)
+    loaded(page, url)
+    assert page.evaluate("document.querySelector('cam-live').record.on") == "gpu"
+    files = page.evaluate("document.querySelector('cam-live').record.files")
+    here, there = asked(page, clip.frames), explain(load(), clip)
+    browser.close()
+    far = float(np.abs(here["data"]["logits"] - there.logits).max())
+    megabytes = round(sum(file["bytes"] for file in files) / 1e6, 2)
+    return dict(adapter="SwiftShader", megabytes=megabytes, greatest_difference_of_a_logit=far)
 
 
 def main() -> None:
@@ -132,6 +156,7 @@ def main() -> None:
         acted = [gestures(page, seed) for seed in SEEDS]
         version = browser.version
         browser.close()
+        webgpu = on_webgpu(playwright, url, clip)
     record = {
         "command": shlex.join(["python", os.path.relpath(__file__, ROOT), *sys.argv[1:]]),
         "browser": f"Chromium {version}, {os.cpu_count()} cores",
@@ -145,6 +170,7 @@ def main() -> None:
         "longest_block_ms": {"loading": loading, "asking": max(blocks)},
         "greatest_difference_of_a_logit": far,
         "same_two_most_probable": same,
+        "webgpu": webgpu,
         "gestures": {says: [guesses[says] for guesses in acted] for says in acted[0]},
     }
     print(json.dumps(record, indent=1))
