@@ -2,6 +2,7 @@
 # make test     every check: style, unit tests, the notebooks' outputs, the site in a browser
 # make outputs  bring the text outputs of the last build into the committed notebooks
 # make pdf      the built book as one file to print, _build/book.pdf; needs a Chromium
+# make slides   every figure of the built book, 1920 by 1080, _build/slides; needs a Chromium
 # make landing  draw the moving picture at the top of the README
 # make lock     write requirements.lock, the tested environment with hashes
 # make clean    take the site, the drawn data and what the site fetched away (the environment stays)
@@ -17,7 +18,7 @@ BUILT := _build/built
 # What the site is made of; not the caches that a style check or Jupyter leaves among it.
 PAGES := $(shell find book lib -type f ! -path '*/__pycache__/*' ! -path '*/.*') _config.yml _toc.yml
 
-.PHONY: book test outputs data pdf landing lock clean
+.PHONY: book test outputs data pdf slides landing lock clean
 .DELETE_ON_ERROR:
 
 book: $(BUILT)
@@ -58,6 +59,9 @@ outputs: $(BUILT)
 
 pdf: $(BUILT) $(VENV)/installed-test
 	$(RUN) book/_ext/printable.py _build/book.pdf
+
+slides: $(BUILT) $(VENV)/installed-test
+	$(RUN) book/_ext/slides.py _build/slides
 
 landing: $(VENV)/installed-book
 	$(RUN) book/_ext/landing.py

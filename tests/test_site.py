@@ -8,11 +8,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
+import numpy as np
 import printable
 import pytest
+import slides
 from axe_playwright_python.sync_playwright import Axe
 from pages import READY
 from pages import opened as measured
+from PIL import Image
 from pypdf import PdfReader
 
 ROOT = Path(__file__).parents[1]
@@ -193,6 +196,19 @@ def test_is_light(name, browser, site):
 @pytest.mark.parametrize("name", [name for name in PAGES if (ROOT / f"{name}.ipynb").is_file()])
 def test_says_how_to_run_it(name):
     assert f"jupyter lab {name}.ipynb" in (SITE / f"{name}.html").read_text(encoding="utf-8")
+
+
+def test_figures_are_written_for_slides(browser, tmp_path):
+    count = slides.slides(["book/footprint", "book/live"], tmp_path, browser)
+    files = sorted(tmp_path.glob("*.png"))
+    assert [file.name for file in files] == [f"footprint-{n}.png" for n in range(1, count + 1)]
+    told = (tmp_path / "README.md").read_text(encoding="utf-8").splitlines()[2:]
+    for file, line in zip(files, told, strict=True):
+        picture = np.asarray(Image.open(file).convert("L"))
+        dark = np.argwhere(picture < 250)
+        assert picture.shape == (1080, 1920) and (picture[[0, -1]] == 255).all()
+        assert max(np.ptp(dark, axis=0) / picture.shape) > 0.8  # it fills the slide one way
+        assert line.startswith(f"- {file.name}: ") and len(line) > 60
 
 
 def test_the_book_prints_as_one_file(browser):
