@@ -143,6 +143,39 @@ def test_a_window_has_three_sides(frames, sides):
             explain(Small(), frames, 0, method="occlusion", **given)
 
 
+def test_a_window_is_of_whole_numbers(frames):
+    for given in (dict(window=(1.5, 2, 2)), dict(stride=np.array([1.0, 2, 2]))):
+        with pytest.raises(ExplainError, match="three numbers each"):
+            explain(Small(), frames, 0, method="occlusion", **given)
+    stride = np.array([5, 8, 8])
+    found = explain(Small(), frames, 0, method="occlusion", window=(5, 8, 8), stride=stride)
+    assert found.cells[0].shape == (2,)
+
+
+@pytest.mark.parametrize("clip", [None, 3, [1, 2], np.zeros((2, 4, 4))])
+def test_what_is_no_clip_is_refused(clip):
+    with pytest.raises(ExplainError, match=r"clip: \(T, H, W, 3\) uint8 is needed"):
+        explain(Small(), clip)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_frames_are_mapped_alone_in_half_precision(dtype):
+    torch.manual_seed(0)
+    frames = np.random.default_rng(0).integers(0, 255, (8, 48, 48, 3), np.uint8)
+    found = explain(Small().eval().to(dtype), frames, motion=True)
+    assert found.alone.shape == found.maps.shape
+
+
+def test_pixels_may_have_to_be_above_zero(frames):
+    """Clips of a batch are told apart without any that the network cannot take."""
+
+    class Logarithm(Small):
+        def forward(self, x):
+            return super().forward((x + 2).log())
+
+    assert explain(Logarithm().eval(), frames, 0, method="gradcam", motion=True).alone.any()
+
+
 def test_time_before_channels_is_not_guessed_where_both_fit():
     class Joined(nn.Module):
         preprocess, classes = staticmethod(Small.preprocess), NAMES
@@ -261,6 +294,11 @@ def by_frame(x):
     return (x - x.mean((3, 4), keepdim=True)) / x.std((3, 4), keepdim=True)
 
 
+def padded(x, count):
+    """The last frame so many times more."""
+    return torch.cat([x, x[:, :, -1:].repeat(1, 1, count, 1, 1)], 2)
+
+
 def fixed(frames):
     if len(frames) != 16:
         raise KeyError("16 frames")
@@ -274,6 +312,17 @@ def fixed(frames):
         (lambda x: by_frame(Small.preprocess(x)), ""),
         (lambda x: -Small.preprocess(x), ""),
         (lambda x: Small.preprocess(x[::2]), ""),
+        (lambda x: Small.preprocess(x[::4]), ""),
+        (lambda x: Small.preprocess(x).diff(dim=2), "|crops, or cannot be followed"),
+        (lambda x: Small.preprocess(x)[:, :, :, 2:-2, 2:-2], "|crops, or cannot be followed"),
+        (lambda x: padded(Small.preprocess(x), 5), "leaves out or reorders frames"),
+        (lambda x: Small.preprocess(x)[:, :, 2:], "leaves out or reorders frames"),
+        (lambda x: Small.preprocess(x)[:, :, :-2], "leaves out or reorders frames"),
+        (lambda x: Small.preprocess(x[:, ::-1])[:, :, :, 3:-3, 3:-3], "mirrors or turns"),
+        (lambda x: Small.preprocess(x)[..., 3:-3, 3:-3].transpose(3, 4), "mirrors or turns"),
+        (lambda x: Small.preprocess(x).transpose(3, 4), "mirrors or turns the frames"),
+        (lambda x: Small.preprocess(x) + torch.rand(1), "preprocess draws random numbers"),
+        (lambda x: Small.preprocess(x) + np.random.rand(), "preprocess draws random numbers"),
         (lambda x: by_clip(Small.preprocess(x[::-1])), "leaves out or reorders frames"),
         (lambda x: by_clip(Small.preprocess(x[:2])), "leaves out or reorders frames"),
         (lambda x: by_frame(Small.preprocess(x[3:])), "leaves out or reorders frames"),
@@ -281,12 +330,11 @@ def fixed(frames):
         (lambda x: by_clip(Small.preprocess(x[:, ::-1])), "mirrors or turns the frames"),
         (fixed, r"preprocess refuses frames \(5, 16, 16, 3\) \(KeyError: '16 frames'\)"),
     ],
-    ids="clip frame inverted half back start end cropped mirrored fixed".split(),
 )
 def test_a_preprocess_is_followed_whatever_it_normalises(frames, preprocess, told):
     ask = partial(explain, Small().eval(), frames, 0, "conv2", "gradcam", preprocess=preprocess)
-    if not told:
-        assert "preprocess" not in ask().geometry_note
+    if not told or told[0] == "|":
+        assert ("preprocess" in ask().geometry_note) == bool(told)
         return
     with pytest.raises(ExplainError, match=told):
         ask()
@@ -300,6 +348,7 @@ def test_a_preprocess_is_followed_whatever_it_normalises(frames, preprocess, tol
         (dict(size=2.5), "size=2.5: a whole number of pixels"),
         (dict(class_names=3), "class names 3: a list"),
         (dict(class_names="abc"), "class names 'abc': a list"),
+        (dict(class_names={*NAMES}), "class names .*: a list"),
         (dict(reshape=lambda x: {}[0], layer="conv2"), "which reshape refuses: 0"),
     ],
 )
@@ -372,6 +421,14 @@ def test_maps_made_elsewhere_in_plain_python():
         assert Explanation.of(list(frames), maps, ["a", "b"], [2.0, 1.0], mapped).mapped == [1]
     with pytest.raises(ExplainError, match=r"maps \(1, 1, 2, 4, 4\): need \(T, h, w\)"):
         Explanation.of(frames, maps[None, None], ["a", "b"], [2.0, 1.0])
+
+
+def test_maps_made_elsewhere_take_what_argmax_gives():
+    frames, maps = np.zeros((2, 8, 8, 3), np.uint8), np.ones((2, 4, 4))
+    for mapped in (np.int64(1), torch.tensor(1), np.argmax([1, 2])):
+        assert Explanation.of(frames, maps, iter("ab"), [2.0, 1.0], mapped).mapped == [1]
+    with pytest.raises(ExplainError, match="texts are needed"):
+        Explanation.of(frames, maps, {0: "a", 1: "b"}, [2.0, 1.0])
 
 
 def test_an_unknown_argument_is_named():

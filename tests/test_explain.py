@@ -128,8 +128,16 @@ def test_copies_know_their_cells(network, frames, read_before):
     [
         ({"mapped": [0, 1]}, "maps of shape"),
         ({"mapped": [0, 1, 3]}, "indices of classes"),
+        ({"mapped": np.arange(3)}, "mapped, a list"),
+        ({"mapped": [0.0, 1.0, 2.0]}, "whole numbers"),
         ({"label": 3}, "indices of classes"),
-        ({"cells": (np.ones(4), np.ones(4))}, "4 growing numbers"),
+        ({"label": True}, "whole numbers"),
+        ({"classes": "abc"}, "texts are needed"),
+        ({"classes": [1, 2, 3]}, "texts are needed"),
+        ({"times": [0, 1, 2, 3, 4]}, r"times .* list: an array \(5,\) of floats is needed"),
+        ({"cells": None}, "growing numbers"),
+        ({"cells": (np.arange(4) / 4,)}, "growing numbers"),
+        ({"cells": (np.ones(4), np.ones(4))}, "growing numbers"),
         ({"times": np.arange(2.0)}, "times of shape"),
         ({"mask": np.zeros((1, 2, 2), bool)}, "mask of shape"),
     ],
@@ -749,6 +757,14 @@ def test_a_page_says_whose_evidence_it_opens_with(network, frames, tmp_path):
     for cls, title in (None, first), (first, first), (second, says):
         found.save(out, cls)
         assert f"<h1>{title}</h1>" in out.read_text()
+
+
+@pytest.mark.parametrize("suffix", [".NPZ", ".HTML", ".GIF", ".MP4"])
+def test_a_suffix_may_be_in_capitals(network, frames, tmp_path, suffix):
+    path = tmp_path / f"9:30{suffix}"  # and no colon is a protocol
+    explain(network, frames, 0).save(path)
+    assert [*tmp_path.iterdir()] == [path] and path.stat().st_size
+    assert suffix != ".NPZ" or Explanation.load(path).mapped == [0]
 
 
 def test_what_is_not_written_is_told(network, frames, tmp_path):

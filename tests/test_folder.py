@@ -240,16 +240,25 @@ network.classifier.weight.data.mul_(20)
 command.load = lambda *_: network
 save = np.savez_compressed
 
-def slow(path, **arrays):
-    save(path, **arrays)
-    if "b.webm" in str(path):
-        path.write_bytes(path.read_bytes()[:1000])
+def slow(file, **arrays):
+    save(file, **arrays)
+    if "b.webm" in file.name:
+        file.truncate(1000)
+        file.flush()
         print("half", flush=True)
         time.sleep(600)
 
 np.savez_compressed = slow
 command.main(sys.argv[1:])
 """
+
+
+def test_a_damaged_list_of_what_is_done_is_passed_over(folder, tmp_path):
+    out = tmp_path / "out"
+    assert main([str(folder), "--out", str(out)]) == 0
+    with (out / "explained.jsonl").open("ab") as file:
+        file.write(b"\n5\n\xff\n[1]\n")
+    assert main([str(folder), "--out", str(out)]) == 0
 
 
 def test_killed_in_the_middle_of_a_file_it_goes_on(folder, tmp_path):

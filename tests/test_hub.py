@@ -1,5 +1,6 @@
 """Other people's networks, by name: the same logits as theirs, maps as worked out by hand."""
 
+import json
 import socket
 import sys
 import time
@@ -640,6 +641,26 @@ def test_command_with_the_folder_of_a_network(tmp_path, noise, capsys):
     assert "waving" in capsys.readouterr().out.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    "file, change",
+    [
+        ("config.json", {"id2label": {"1": "open", "2": "close"}}),
+        ("config.json", {"image_size": "48"}),
+        ("config.json", {"image_size": [48, 32]}),
+        ("preprocessor_config.json", {"fps": "x"}),
+        ("preprocessor_config.json", {"fps": -3}),
+        ("preprocessor_config.json", {"image_mean": None}),
+    ],
+)
+def test_a_damaged_folder_is_named(tmp_path, file, change):
+    saved(tmp_path, "videomae")
+    names = [tmp_path / file, tmp_path / "video_preprocessor_config.json"]
+    path = next(name for name in names if name.is_file())
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match=f"{tmp_path} cannot be loaded"):
+        hub.load(tmp_path)
+
+
 def test_command_says_what_is_wrong(tmp_path, noise, capsys):
     write_video(tmp_path / "clip.mp4", noise, 4)
     assert ended([str(tmp_path / "clip.mp4"), "--network", "r4d"]) == 2
@@ -680,12 +701,15 @@ def test_maps_made_elsewhere(noise, tmp_path):
     ("changes", "message"),
     [
         ({"frames": np.zeros((4, 48, 48, 3))}, "float64"),
-        ({"frames": np.zeros((4, 48, 40, 3), np.uint8)}, r"frames .*\(4, 48, 48, 3\) is needed"),
-        ({"maps": np.zeros((2, 2, 2))}, r"maps .*\(1, 4, 2, 2\) is needed"),
-        ({"maps": np.zeros((2, 4, 2, 2))}, r"maps .*\(3, 4, 2, 2\) is needed"),
+        (
+            {"frames": np.zeros((4, 48, 40, 3), np.uint8)},
+            r"frames .*\(4, 48, 48, 3\) of \w+ is needed",
+        ),
+        ({"maps": np.zeros((2, 2, 2))}, r"maps .*\(1, 4, 2, 2\) of \w+ is needed"),
+        ({"maps": np.zeros((2, 4, 2, 2))}, r"maps .*\(3, 4, 2, 2\) of \w+ is needed"),
         ({"maps": np.zeros((4, 2, 0))}, "maps"),
         ({"maps": np.full((4, 2, 2), np.nan)}, "not finite"),
-        ({"logits": [0.0, 1.0]}, r"logits .*\(3,\) is needed"),
+        ({"logits": [0.0, 1.0]}, r"logits .*\(3,\) of \w+ is needed"),
         ({"mapped": ["waiving"]}, "did you mean 'waving'"),
     ],
 )

@@ -15,7 +15,7 @@ FULL = "there is not enough memory: lower --batch or --workers"
 SIGNS = {"DataLoader worker (pid": KILLED, "terminated abruptly": KILLED}  # in an error's text
 SIGNS |= {"out of memory": FULL, "can't allocate memory": FULL}
 STOPPED = "stopped; nothing was written"
-GOES_ON = "stopped; the same command goes on from what was written"
+GOES_ON = "stopped; the same command goes on from what was written, if anything was"
 
 
 def whole(least: int, most: float = float("inf"), kind=int) -> Callable[[str], int | float]:

@@ -1,7 +1,6 @@
 """A dataset made quick to read: `python -m lib.data.cache ROOT FOLDER --side 256`.
 
-Every video becomes a zip of JPEGs, twelve a second, with the shorter side as asked, so that a clip
-is read without decoding what lies between its frames. `SomethingSomething(FOLDER, ...)` opens it.
+Every video becomes a zip of JPEGs, twelve a second, which `SomethingSomething(FOLDER, ...)` opens.
 """
 
 import argparse

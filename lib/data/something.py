@@ -54,8 +54,7 @@ class SomethingSomething(Dataset):
     `resplit`, a seed, `assign_split` splits all videos of known templates.
 
     Raises FileNotFoundError for a missing folder, annotation file or video, ValueError for an
-    unknown split, two releases in one folder, a fault in an annotation file that is read, a
-    template that the labels file lacks, or classes that leave no video.
+    unknown split, two releases in one folder, a fault in the annotations, or no video at all.
     """
 
     def __init__(

@@ -83,9 +83,8 @@ def read_clip(
     each; a `size` resizes the crop, the middle one by default, to size x size. Memory depends on
     the clip, not the video.
 
-    Raises VideoError for whatever is wrong with the file: missing, empty, damaged, of a kind not
-    read, ending before `start`, with pictures above 67 million pixels, a clip above 4 GB.
-    ValueError for a count, rate, start or size that makes no sense, TypeError for a wrong type.
+    Raises VideoError for whatever is wrong with the file, such as pictures above 67 million pixels
+    or a clip above 4 GB; ValueError or TypeError for an argument that makes no sense.
     """
     path, frames, size = Path(path), index(frames), size if size is None else index(size)
     fits = (size is None or size > 0) and (start is None or start >= 0)

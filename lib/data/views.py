@@ -1,6 +1,5 @@
 """What an epoch shows of a dataset: a random part of each clip, as a random square, half of them
-mirrored. All of it follows from the seed, the epoch and the clip's index, so a run that was stopped
-sees the same again, however many processes share the work.
+mirrored. All of it follows from the seed, the epoch and the clip's index.
 """
 
 from dataclasses import dataclass

@@ -25,9 +25,7 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float) -> None:
     """(T, H, W, 3) uint8 RGB to a .webm (VP9), .mp4 (H.264) or .gif, by suffix, at `fps`.
 
     The file appears whole or not at all. H.264 needs even sides: an odd one is padded by its edge.
-
-    Raises VideoError for another suffix or what the encoder refuses, ValueError for frames of
-    another shape or type, OSError for a missing folder or a full disk.
+    VideoError for another suffix or what the encoder refuses, ValueError for other frames.
     """
     path, suffix = Path(path), Path(path).suffix.lower()
     if suffix not in {*ENCODERS, ".gif"}:
@@ -50,7 +48,7 @@ def _encode(path: Path, frames: np.ndarray, fps: float) -> None:
     if codec == "libx264":
         odd = [(0, side % 2) for side in frames.shape[1:3]]
         frames = np.pad(frames, [(0, 0), *odd, (0, 0)], mode="edge")
-    with av.open(str(path), "w", container_options=container_options) as container:
+    with av.open(str(path.absolute()), "w", container_options=container_options) as container:
         stream = container.add_stream(codec, Fraction(fps).limit_denominator(1001), options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"

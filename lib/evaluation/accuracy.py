@@ -1,7 +1,4 @@
-"""Is the network right, and does it use time?
-
-Only the upper stages see more than one frame, so the lower ones run once for all orders of them.
-"""
+"""Is the network right, and does it use time? The lower stages run once for all frame orders."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,6 +1,7 @@
 """Ask a network about a clip: what goes in, and what has to come out."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from lib.explain.explanation import ExplainError
 from lib.explain.volumes import shape_of
-from lib.model.networks import evaluation_mode
+from lib.model.networks import Preprocess, evaluation_mode
 
 MOST = 5  # classes that a network of many is asked about, one by one
 
@@ -22,15 +23,16 @@ def network_inputs(network: nn.Module, frames: np.ndarray, preprocess=None) -> T
     wants them; `preprocess` None is the network's own."""
     preprocess = preprocess or getattr(network, "preprocess", None)
     if preprocess is None:
-        raise ExplainError("the network has no preprocess: pass preprocess=, frames to input")
+        raise ExplainError("no preprocess: pass preprocess=, or put the network in lib.model.Own")
+    before = _random_states()
     with told(f"preprocess refuses frames {frames.shape}"):
         inputs = preprocess(frames)
-    if not isinstance(inputs, Tensor):
-        given = type(inputs).__name__
-        raise ExplainError(f"preprocess gives {given}; a tensor (1, 3, T, H, W) is needed")
-    inputs = inputs.unsqueeze(0) if inputs.ndim == 4 else inputs
-    if inputs.ndim != 5 or inputs.shape[:2] != (1, 3):
-        raise ExplainError(f"preprocess gives {tuple(inputs.shape)}; (1, 3, T, H, W) is needed")
+    if before != _random_states():
+        raise ExplainError("preprocess draws random numbers: leave out what it does in training")
+    is_tensor = isinstance(inputs, Tensor)
+    inputs = inputs.unsqueeze(0) if is_tensor and inputs.ndim == 4 else inputs
+    if not is_tensor or inputs.ndim != 5 or inputs.shape[:2] != (1, 3):
+        raise ExplainError(f"preprocess gives {shape_of(inputs)}; (1, 3, T, H, W) is needed")
     if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
         raise ExplainError("made by torch.jit, without layers to look at: give what it is made of")
     for name, x in chain(network.named_parameters(), network.named_buffers()):
@@ -39,11 +41,47 @@ def network_inputs(network: nn.Module, frames: np.ndarray, preprocess=None) -> T
         if x.is_meta:
             raise ExplainError(f"{name} is on the meta device, without numbers: load weights first")
         if x.is_inference():
-            made = f"{name} was made under torch.inference_mode, and gradients refuse it"
             remedy = "make the network outside, or explain copy.deepcopy(network)"
-            raise ExplainError(f"{made}: {remedy}")
+            raise ExplainError(f"{name} was made under torch.inference_mode: {remedy}")
     parameter = next((p for p in network.parameters() if p.is_floating_point()), inputs)
     return inputs.to(parameter.device, parameter.dtype)
+
+
+def crops(preprocess: Callable, shape: Sequence[int]) -> bool:
+    """Whether `preprocess` keeps an edge of the frames (T, S, S, 3) from the network. ExplainError
+    where it turns them over, or gives other frames: a map would lie in the wrong place."""
+    (count, side), edge = shape[:2], max(2, shape[1] // 64)
+    if isinstance(preprocess, Preprocess) or side < 16:
+        return False
+    framed, shaded, moving = np.zeros((3, *shape), np.uint8)
+    framed[:, :edge] = framed[:, -edge:] = framed[:, :, :edge] = framed[:, :, -edge:] = 255
+    down, across = np.mgrid[:side, :side] / side  # the left is brighter, the top more so
+    shaded += (240 - 150 * down - 90 * across).astype(np.uint8)[None, ..., None]
+    for frame, x in zip(moving, np.linspace(0.3, 0.7, count) * side):
+        frame[:, round(x) - side // 16 : round(x) + side // 16] = 200  # a bar that moves right
+    try:
+        probes = [preprocess(x).float().flatten(0, -4).mean(0) for x in (framed, shaded, moving)]
+    except Exception:  # it asks more of frames than these have
+        return True
+    seen, shade, bars = probes[0].mean(0), probes[1].mean(0), probes[2].mean(1)  # (T, W)
+    seen = (seen - seen[len(seen) // 2, seen.shape[1] // 2]).abs()  # whatever it normalises by
+    edges = [line.mean() for line in (*seen[[0, -1]], *seen.T[[0, -1]])]
+    cut = not min(edges) > 0.2 * max(edges)
+    bars = bars - bars.median(1, keepdim=True).values
+    shade = shade if bars.sum() >= 0 else -shade  # of colours turned round
+    fall = [(x[: len(x) // 2].mean() - x[len(x) // 2 :].mean()) for x in (shade, shade.T)]
+    if fall[1] < 0 or fall[0] < fall[1]:
+        raise ExplainError("preprocess mirrors or turns the frames: do that to the clip instead")
+    places = bars.abs() @ torch.linspace(0, 1, bars.shape[1]).to(bars) / bars.abs().sum(1)
+    given = (places - 0.3) / 0.4 * (count - 1)  # the number of each frame
+    step = count / len(given)
+    even = (torch.arange(len(given)) + 0.5).to(given) * step - 0.5
+    apart = (given - even)[given.isfinite()].abs()
+    in_order = (given[given.isfinite()].diff() > -1e-3 * count).all()
+    moved = not cut and (apart > max(0.6, step / 2) + count / (0.4 * side)).any()
+    if count > 1 and (moved or not in_order):
+        raise ExplainError("preprocess leaves out or reorders frames: do that to the clip instead")
+    return cut
 
 
 def ask(network: nn.Module, inputs: Tensor) -> Tensor:
@@ -51,11 +89,11 @@ def ask(network: nn.Module, inputs: Tensor) -> Tensor:
     inputs, in its own words, where it draws random numbers, and for what is not finite logits, with
     where that begins."""
     remedy = ": another size, `frames` or dtype, or a form of lib.model.own.Own?"
-    before = _random_states(inputs)
+    before = _random_states()
     with told(f"the network refuses clips {tuple(inputs.shape)} {inputs.dtype}", remedy):
         logits = network(inputs)
-    if not all(map(torch.equal, before, _random_states(inputs))):
-        always = "as by dropout that is always on: no two of its maps are alike"
+    if before != _random_states():
+        always = "as by dropout that is always on, so its maps may differ from run to run"
         raise ExplainError(f"the network draws random numbers, {always}; explain a copy without it")
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         given = f"the network gives {shape_of(logits)}; logits (N, K) are needed"
@@ -88,10 +126,10 @@ def told(what: str, remedy: str = "") -> Iterator[None]:
         raise ExplainError(f"{what} ({why}){remedy}") from error
 
 
-def _random_states(inputs: Tensor) -> list[Tensor]:
-    """What PyTorch draws its next random numbers from."""
-    on_gpu = [torch.cuda.get_rng_state(inputs.device)] if inputs.is_cuda else []
-    return [torch.get_rng_state(), *on_gpu]
+def _random_states() -> list:
+    """What the next random numbers are drawn from."""
+    states = torch.get_rng_state(), *torch.cuda.get_rng_state_all()
+    return [random.getstate(), repr(np.random.get_state()), *map(Tensor.tolist, states)]
 
 
 def names_of(network: nn.Module, class_names, count: int) -> list[str]:
@@ -99,11 +137,13 @@ def names_of(network: nn.Module, class_names, count: int) -> list[str]:
     names = getattr(network, "classes", None) if class_names is None else class_names
     if isinstance(names, Mapping):  # as of transformers: id2label
         names = [names.get(k, names.get(str(k))) for k in range(count)]
-    if isinstance(names, str) or not isinstance(names, Iterable | None):
+    if isinstance(names, str | Set) or not isinstance(names, Iterable | None):
         raise ExplainError(f"class names {names!r}: a list with a name for each class is needed")
     names = [f"class {k}" for k in range(count)] if names is None else list(names)
     if len(names) != count:
-        raise ExplainError(f"{len(names)} class names for {count} logits: pass class_names=")
+        raise ExplainError(
+            f"{len(names)} class names for {count} logits: pass class_names=, or classes= of Own"
+        )
     if None in names:
         raise ExplainError(f"class {names.index(None)} has no name: name all {count} of them")
     return list(map(str, names))
@@ -122,7 +162,7 @@ def mixes(network: nn.Module, inputs: Tensor) -> bool:
     clip beside this one (1, 3, T, H, W) changes its logits, or is refused."""
     close = 1e-3 if inputs.dtype.itemsize > 2 else 3e-2
     with evaluation_mode(network), torch.inference_mode(), suppress(ExplainError):
-        beside = ask(network, torch.cat([inputs, -inputs]))
+        beside = ask(network, torch.cat([inputs, inputs / 2]))
         alone = ask(network, inputs)
         return len(beside) != 2 or bool((beside - alone)[0].abs().max() > close * alone.abs().max())
     return True

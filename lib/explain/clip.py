@@ -12,12 +12,11 @@ from tqdm import tqdm
 
 from lib.data.video import Clip, read_clip, square
 from lib.explain import occlusion
-from lib.explain.ask import mixes, names_of, network_inputs
+from lib.explain.ask import crops, mixes, names_of, network_inputs
 from lib.explain.explanation import FPS, ExplainError, Explanation, class_index
 from lib.explain.maps import GRADIENT_METHODS, OneByOne, Reshape, maps_of, watching
 from lib.explain.overlay import interpolation
 from lib.explain.receptive_field import ReceptiveField, measure, tap_energies
-from lib.model.networks import Preprocess
 
 METHODS = ("cam", *GRADIENT_METHODS, "occlusion")
 CROPS = "preprocess crops, or cannot be followed: cells are drawn as if the network saw all"
@@ -84,12 +83,13 @@ def explain(
     preprocess = preprocess or getattr(network, "preprocess", None)
     inputs = network_inputs(network, clip.frames, preprocess)  # (1, 3, T, H, W)
     shape, frames, bias, alone = tuple(inputs.shape[2:]), len(clip), None, None
-    notes = [clip.note] * bool(clip.note) + [CROPS] * _crops(preprocess, clip.frames.shape)
-    if any(np.shape(sides) != (3,) for sides in (window, stride) if sides is not None):
+    notes = [clip.note] * bool(clip.note) + [CROPS] * crops(preprocess, clip.frames.shape)
+    given = [np.asarray(sides) for sides in (window, stride) if sides is not None]
+    if any(sides.shape != (3,) or sides.dtype.kind != "i" for sides in given):
         raise ExplainError("window and stride: three numbers each, of frames, rows and columns")
     if method == "occlusion":
-        window = window or tuple(max(1, side // 4) for side in shape)
-        stride = stride or (window[0], max(1, window[1] // 2), max(1, window[2] // 2))
+        window = tuple(max(1, side // 4) for side in shape) if window is None else window
+        stride = (window[0], *(max(1, w // 2) for w in window[1:])) if stride is None else stride
         progress = progress or partial(tqdm, desc="occlusion", leave=False)
         maps, logits = occlusion.occlusion(network, inputs, window, stride, progress)
         names = names_of(network, class_names, len(logits))
@@ -204,36 +204,6 @@ def _geometry(field: ReceptiveField, grid, notes: list[str], reordered: Callable
     return cells, None if unknown.any() else field, "; ".join(notes)
 
 
-def _crops(preprocess: Callable, shape: Sequence[int]) -> bool:
-    """Whether `preprocess` keeps an edge of the frames (T, S, S, 3) from the network. ExplainError
-    where it turns them over, or gives other frames: a map would lie in the wrong place."""
-    if isinstance(preprocess, Preprocess):
-        return False
-    framed, moving = np.zeros((2, *shape), np.uint8)
-    edge = max(1, shape[1] // 16)
-    framed[:, -edge:], framed[:, :, -edge:] = 80, 80
-    framed[:, :, :edge], framed[:, :edge] = 160, 240  # the left edge is brighter, the upper more so
-    for frame, x in zip(moving, np.linspace(0.3, 0.7, shape[0]) * shape[1]):
-        frame[:, round(x) - edge : round(x) + edge] = 200  # a bar that wanders to the right
-    try:
-        seen, bars = (preprocess(x).float().flatten(0, -4).mean(0) for x in (framed, moving))
-    except Exception:  # it asks more of frames than these have
-        return True
-    seen, bars = seen.mean(0), bars.mean(1)  # (H, W), (T, W)
-    seen = (seen - seen[len(seen) // 2, seen.shape[1] // 2]).abs()  # whatever it normalises by
-    edges = [line.mean() for line in (*seen[[0, -1]], *seen.T[[0, -1]])]  # top, bottom, left, right
-    bars = (bars - bars.median(1, keepdim=True).values).abs()
-    places = bars @ torch.linspace(0, 1, bars.shape[1]).to(bars) / bars.sum(1)
-    crops = not min(edges) > 0.2 * max(edges)
-    if not crops and (edges[0] < edges[1] or edges[2] < edges[3] or edges[0] < edges[2]):
-        raise ExplainError("preprocess mirrors or turns the frames: do that to the clip instead")
-    in_order = (places[places.isfinite()].diff() > -1e-4).all()
-    whole = crops or (places[0] < 0.425 and places[-1] > 0.625)
-    if shape[0] > 1 and not (in_order and whole):
-        raise ExplainError("preprocess leaves out or reorders frames: do that to the clip instead")
-    return crops
-
-
 def _mapped(names: list[str], classes) -> list[int]:
     """Indices of the classes to map."""
     one = isinstance(classes, str) or getattr(classes, "shape", 0) == ()  # of numpy and torch, too
@@ -281,7 +251,8 @@ def _square_clip(clip, size: int, count: int, fps: float) -> Clip:
     if isinstance(clip, str | Path):
         clip = read_clip(clip, count, fps, size=size)
     elif not isinstance(clip, Clip):
-        clip = Clip(np.asarray(clip), np.arange(len(clip)) / fps)
+        clip = np.atleast_1d(np.asarray(clip))
+        clip = Clip(clip, np.arange(len(clip)) / fps)
     frames, mask = clip.frames, clip.mask
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not frames.size:
         raise ExplainError(

@@ -50,10 +50,9 @@ class Later:
 class Explanation:
     """Maps of the evidence for some classes on every frame of a clip.
 
-    A map is signed: what speaks for a class is above 0, what speaks against it below. Where `bias`
-    is given the parts add up: ``map(k).sum() + bias[k]`` is the logit of class k. The last three
-    fields are measured when one of them is first read; the network is kept until then. Raises
-    ExplainError where a field has another shape, or a number is not finite.
+    A map is signed: what speaks against a class is below 0. Where `bias` is given the parts add up:
+    ``map(k).sum() + bias[k]`` is the logit of class k. The last three fields are measured when one
+    is first read; the network is kept until then. Raises ExplainError for what does not fit.
     """
 
     frames: np.ndarray  # (T, H, W, 3) uint8 RGB, square
@@ -73,8 +72,12 @@ class Explanation:
     geometry_note: str = Later("")  # what could not be measured, and what to know of the picture
 
     def __post_init__(self):
-        t, side = (*self.frames.shape, 0, 0)[:2]
-        k, cells = len(self.classes), (*self.maps.shape, 0, 0)[2:4]
+        note, indices = vars(self)["geometry_note"], (*self.mapped, self.label or 0)
+        texts = *self.classes, self.method, self.layer, "" if callable(note) else note
+        if not all(type(text) is str for text in texts) or isinstance(self.classes, str):
+            raise ExplainError("classes, method, layer and note: texts are needed")
+        t, side = (*np.shape(self.frames), 0, 0)[:2]
+        k, cells = len(self.classes), (*np.shape(self.maps), 0, 0)[2:4]
         for name, kind, *shape in (
             ("frames", "u1", t, side, side, 3),
             ("times", "f", t),
@@ -82,19 +85,26 @@ class Explanation:
             ("logits", "f", k),
             ("bias", "f", k),
             ("mask", "b", t, side, side),
-            ("alone", "f", *self.maps.shape),
+            ("alone", "f", *np.shape(self.maps)),
         ):
             x, needed = getattr(self, name), tuple(shape)
             if x is None and name in ("bias", "mask", "alone"):
                 continue
-            if x.shape != needed or not x.size or not x.dtype.str[1:].startswith(kind):
-                raise ExplainError(f"{name} of shape {x.shape} {x.dtype}: {needed} is needed")
-        if not {*self.mapped, self.label or 0} <= {*range(k)}:
-            raise ExplainError("mapped and label: indices of classes are needed")
+            kinds = dict(u1="uint8", f="floats", b="bool")
+            array = isinstance(x, np.ndarray) and x.dtype.str[1:].startswith(kind)
+            if not array or x.shape != needed or not x.size:
+                given = f"{name} of shape {np.shape(x)} {getattr(x, 'dtype', type(x).__name__)}"
+                raise ExplainError(f"{given}: an array {needed} of {kinds[kind]} is needed")
+        whole = all(type(i) is int for i in indices) and isinstance(self.mapped, list)
+        if not whole or not {*indices} <= {*range(k)}:
+            raise ExplainError(
+                "mapped, a list, and label: whole numbers, indices of classes, needed"
+            )
         if not callable(centres := vars(self)["cells"]):
-            for x, n in zip(centres, cells, strict=True):
-                if np.shape(x) != (n,) or not (np.diff([-1, *x, 2]) > 0).all():
-                    raise ExplainError(f"cells {x}: {n} growing numbers are needed")
+            if [*map(np.shape, centres or ())] != [(n,) for n in cells] or not all(
+                (np.diff([-1, *x, 2]) > 0).all() for x in centres
+            ):
+                raise ExplainError(f"cells: twice growing numbers are needed, {cells} of them")
         finite = np.isfinite(self.maps).all(axis=(1, 2, 3))
         others = [x for x in (self.logits, self.times, self.bias, self.alone) if x is not None]
         if not (all(np.isfinite(x).all() for x in others) and finite.all()):
@@ -175,10 +185,7 @@ class Explanation:
     def save(self, path: str | Path, cls: Class | None = None, versus: Class | None = None) -> None:
         """Write a page with the viewer (.html), original and overlay side by side (.gif, .mp4,
         .webm), or all the numbers, for `load` (.npz). `cls` is the class shown (first), None the
-        most probable one that has a map; `versus` as in `map`.
-
-        Raises VideoError for another suffix, OSError where the file cannot be written.
-        """
+        most probable one that has a map; `versus` as in `map`. VideoError for another suffix."""
         path, suffix = Path(path), Path(path).suffix.lower()
         if suffix not in OUTPUTS:
             raise VideoError(f"{path}: cannot be written; use {', '.join(OUTPUTS)}")
@@ -220,13 +227,13 @@ class Explanation:
             raise ExplainError(f"maps {tuple(maps.shape)}: need (T, h, w) or (M, T, h, w)")
         if mapped is None:
             mapped = [logits.argmax()] if len(maps) == 1 else range(len(classes))
-        mapped = [mapped] if isinstance(mapped, int | str) else mapped
+        classes, mapped = list(classes), [mapped] if np.ndim(mapped) == 0 else mapped
         mapped, t = [class_index(classes, k) for k in mapped], len(frames)
         cells = tuple((np.arange(n, dtype=np.float32) + 0.5) / n for n in maps.shape[2:])
         note = "maps that were made elsewhere: their cells are spread evenly"
         about = dict(method=method, layer=method, cells=cells, geometry_note=note, bias=None)
         times = np.arange(t) / FPS
-        return cls(frames, times, list(classes), logits, maps=maps, mapped=mapped, **about)
+        return cls(frames, times, classes, logits, maps=maps, mapped=mapped, **about)
 
     @classmethod
     def load(cls, path: str | Path) -> "Explanation":

@@ -137,8 +137,8 @@ def _done(out: Path) -> dict[str, str]:
     """Of each clip that is explained, by its path, what its `_content` was."""
     done = {}
     with suppress(FileNotFoundError):
-        for line in (out / DONE).read_text(encoding="utf-8").splitlines():
-            with suppress(ValueError):  # cut short, as when the power went
+        for line in (out / DONE).read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(ValueError, TypeError):  # cut short, as when the power went
                 done |= json.loads(line)
     return done
 

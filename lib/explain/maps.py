@@ -19,7 +19,9 @@ from lib.explain.volumes import PERHAPS, SEEMS, Reader, Reshape, shape_of
 from lib.model.framewise import Clipwise, Framewise
 from lib.model.networks import evaluation_mode
 
-UNRELATED = "no gradient at layer {!r}: no logit depends on it, or use_reentrant=True hides it"
+UNRELATED = (
+    "no gradient at layer {!r}: no logit depends on it, or no_grad or use_reentrant=True hides it"
+)
 NOTHING = "the map at layer {!r} is zero everywhere: no logit depends on it; choose an earlier one"
 OneByOne = Callable[[Sequence], Iterable]  # such as tqdm
 
@@ -49,7 +51,7 @@ def watching(
 
     With `gradient`, the activations are a leaf that the logits depend on, cut off from what lies
     below, and float32 at least. Differentiate inside the `with` block: a network that recomputes
-    (torch.utils.checkpoint) runs again then, and needs the hooks and evaluation mode of the block.
+    runs again then, and needs its hooks and evaluation mode.
     """
     modules, volume_of = dict(network.named_modules()), Reader(network, inputs, reshape)
     names = dict(network.named_modules(remove_duplicate=False))
@@ -190,7 +192,7 @@ def class_activation_maps(seen: Seen, classes: Tensor) -> tuple[Tensor, Tensor]:
         coarse = max(torch.finfo(x.dtype).eps for x in (seen.logits, head.weight))
         evidence = (seen.logits.detach() - bias).abs().max()
         rounded = (means.abs() @ weight.abs().T).max()  # what sums of this size may be off by
-        tolerance = max(1e-4, 4 * coarse) * (evidence + 0.1 * rounded)
+        tolerance = max(1e-4 * evidence + 1e-5 * rounded, coarse * (4 * evidence + rounded))
     if logits is None or (logits - seen.logits).abs().max() > tolerance:
         raise ExplainError(
             f"average pooling of layer {seen.layer!r} and the last linear layer do not give this "

@@ -20,7 +20,12 @@ def write(path: Path, values: dict) -> None:
         values["footprint"] = np.column_stack([getattr(field, f.name) for f in fields(field)])
     arrays = {name: np.asarray(x) for name, x in values.items() if x is not None}
     _check_size(sum(x.nbytes for x in arrays.values()))
-    write_whole(path, lambda part: np.savez_compressed(part, **arrays))
+
+    def save(part: Path) -> None:
+        with part.open("wb") as file:  # by its name, it would get another suffix
+            np.savez_compressed(file, **arrays)
+
+    write_whole(path, save)
 
 
 def read(path: Path) -> dict:
@@ -34,16 +39,9 @@ def read(path: Path) -> dict:
     cells = values.pop("y"), values.pop("x")
     values |= dict(bias=values.get("bias"), cells=cells)
     values |= {name: values[name].tolist() for name in ("classes", "mapped")}
-    indices, texts = [*values["mapped"], values.get("label", 0)], [*values["classes"]]
-    texts += [values[name] for name in ("method", "layer")] + [values.get("geometry_note", "")]
     rows = values.get("footprint")
-    for holds, needed in (
-        (all(type(text) is str for text in texts), "classes, method, layer and note: texts"),
-        (all(type(k) is int for k in indices), "mapped and label: whole numbers"),
-        (rows is None or np.shape(rows) == (3, 9), "footprint: 3 rows of 9 numbers"),
-    ):
-        if not holds:
-            raise ValueError(f"needed are {needed}")
+    if rows is not None and np.shape(rows) != (3, 9):
+        raise ValueError("needed are footprint: 3 rows of 9 numbers")
     if rows is not None:
         pairs = (tuple(map(tuple, rows[:, i : i + 2].tolist())) for i in (3, 5, 7))
         shape, *numbers = (tuple(column) for column in rows[:, :3].T.tolist())

@@ -26,9 +26,8 @@ def occlusion(
     """What every logit loses with each part of one clip, (K, t, h, w), and its logits (K,).
 
     inputs: one clip (1, 3, T, H, W). window, stride: of the box of zeros, the middle grey of a
-    normalised input, in frames and pixels; there are ``(size - window) // stride + 1`` positions
-    along each axis. Above 0: what was covered spoke for the class. `progress` is given the sequence
-    of steps and yields them one by one, as tqdm does.
+    normalised input, in frames and pixels; along an axis ``(size - window) // stride + 1`` of them.
+    Above 0: what was covered spoke for the class. `progress` yields the steps, as tqdm does.
     """
     sizes, batch = inputs.shape[2:], 1 if mixes(network, inputs) else at_once(inputs.device)
     if any(not 1 <= w <= size or s < 1 for w, s, size in zip(window, stride, sizes)):

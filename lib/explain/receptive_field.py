@@ -38,9 +38,8 @@ class ReceptiveField:
 
     `half`, `core` and `field` are distances (before, after) from the cell's centre to the edges of
     the shortest run of frames or pixels where half of its paths begin, 90% of them, and all, along
-    each axis alone: of a box, two sides of 90% hold about 80%. They may be larger than the input,
-    whose border cuts them off; infinite where all is reached, or more than can be measured. All
-    numbers of an axis that could not be measured are NaN.
+    each axis alone: of a box, two sides of 90% hold about 80%. The input's border may cut them off;
+    they are infinite where all is reached, and NaN along an axis that could not be measured.
     """
 
     shape: tuple[int, ...]  # T, H, W of the input

@@ -1,7 +1,6 @@
 """The network and the maps of all its classes as one ONNX graph, which a page can run.
 
-Class activation maps need no gradient: they are the activations before the pooling, weighed by the
-head. So one forward pass gives logits and maps, and what these are made of, in a browser as here.
+Class activation maps need no gradient: one forward pass gives logits, maps, and their activations.
 """
 
 import hashlib

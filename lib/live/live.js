@@ -51,7 +51,7 @@
     backwards: "backwards", still: "held still", shuffled: "shuffled", mirrored: "mirrored",
   };
   const SHOWN = 5; // classes in an answer, channels in a cell
-  const signed = value => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(4)}`;
+  const signed = value => `${value < 0 ? "−" : "+"}${Number(Math.abs(value).toPrecision(3))}`;
   const button = (textContent, act, properties = {}) => {
     const made = element("button", { type: "button", textContent, ...properties });
     made.addEventListener("click", act);
@@ -262,6 +262,7 @@
     /** Shows an answer in the viewer. */
     #choose(answer) {
       this.#chosen = answer; // the viewer is made when the answer has been painted
+      this.#parts.formula.replaceChildren();
       for (const { card } of this.#answers) {
         card.setAttribute("aria-pressed", String(card === answer.card));
       }

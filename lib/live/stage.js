@@ -15,7 +15,7 @@
     cam-stage .both > * { flex: 1 1 15rem; min-width: 0; }
     cam-stage canvas { display: block; width: 100%; max-width: 22rem; aspect-ratio: 1;
       border-radius: 6px; touch-action: none; cursor: grab; }
-    cam-stage label { max-width: 100%; }
+    cam-stage label { max-width: 100%; } cam-stage .told { scroll-margin-top: 5rem; }
     cam-stage :is(select, [list]) { font: inherit; color: inherit; background: var(--well);
       padding: .25rem; border: 1px solid var(--line); border-radius: 6px; max-width: 100%; }
     cam-stage .hint, cam-stage ::placeholder { opacity: 1; color: light-dark(#5a5d66, #a5a9b4); }`;
@@ -216,7 +216,6 @@
     }
 
     get #side() { return this.#live.record.size; }
-
     /** Sets the stage for the chosen task. */
     #set() {
       const { told, camera, canvas } = this.#parts;
@@ -385,6 +384,9 @@
     async record() {
       const { told, canvas } = this.#parts;
       const { frames, fps } = this.#live.record;
+      const { x, y, cx, cy } = this.#state; // out of the picture it comes back
+      if (Math.hypot(x - cx, y - cy) > 0.7 * FRAME) this.#set();
+      told.scrollIntoView({ block: "start" });
       canvas.focus({ preventScroll: true });
       await this.#live.countDown(told);
       told.textContent = "Now: four seconds.";
@@ -459,7 +461,7 @@
         "It saw something else";
       score.textContent = `Believed: ${this.#believed.size} of ${GESTURES.length}`;
       told.textContent = `${verdict}. It says ${top[0].name}.`;
-      if (place === 0 && task.value === "0" && clip.wanted === this.#task.says) {
+      if (place === 0 && !clip.shown && task.value === "0" && clip.wanted === this.#task.says) {
         task.value = "1";
         this.#set();
         told.textContent = `${verdict}: ${top[0].name}. ${this.#parts.told.textContent}`;

@@ -5,7 +5,6 @@
 // activations, weight }, of which <cam-viewer> shows json and sheet; { failed: why } at any time.
 
 let record, session, ort, graph;
-
 const unzipped = async bytes => {
   if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes; // the server has done it already
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
@@ -96,7 +95,6 @@ const changed = (pixels, change) => {
 
 const run = rgb => session.run(
   { frames: new ort.Tensor("uint8", rgb, [record.frames, record.size, record.size, 3]) });
-
 const base64 = bytes => new FileReaderSync().readAsDataURL(new Blob([bytes])).split(",")[1];
 
 /** All frames in one picture, as viewer.py lays them out. */

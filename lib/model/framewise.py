@@ -93,10 +93,9 @@ class SeeMotion(nn.Module):
     place of the clip moves: (N, C, T, h, w) in, what the body makes of (N, 2 C, T, h, w) out.
 
     The change of a feature is to the next frame, twice over; of the last frame, and of a picture
-    (N, C, h, w), none is known: 0. The weights are `movement` to the `power` (0: all places alike),
-    over their mean: attention pooling (Ilse et al. 2018, arXiv 1802.04712) without anything learned
-    in it, which can hardly see what stands still while something moves. The activations carry them:
-    under average pooling, class activation maps sum to the logit.
+    (N, C, h, w), it is 0. The weights are `movement` to the `power` (0: all places alike), over
+    their mean: attention pooling (Ilse et al. 2018, arXiv 1802.04712) with nothing learned in it.
+    The activations carry them: under average pooling, class activation maps sum to the logit.
     """
 
     power = 3

@@ -1,8 +1,7 @@
 """Other people's networks, by name: the video networks of torchvision and of transformers, and the
 2D networks of timm, inflated.
 
-`load` gives them the one form that `explain` takes, and with it what they were trained on: clips of
-how many frames, at which rate, of which size and colours; and a layer whose map means something.
+`load` gives them the form that `explain` takes, what they were trained on, and a layer to explain.
 """
 
 import socket
@@ -12,12 +11,10 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from pickle import UnpicklingError
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from lib.model.inflate import inflate
@@ -226,13 +223,15 @@ def _transformers(name: str) -> nn.Module:
         if missing := sorted(found["missing_keys"]):
             raise ValueError(f"it has no {missing[0]}: not a network that was trained to classify")
         network = Transformer(model)
-    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
+        network.preprocess = _preprocess(network.size, processor)
+        network.fps = getattr(processor, "fps", None) or network.fps
+        if not (isinstance(network.fps, int | float) and network.fps > 0):
+            raise ValueError(f"fps is {network.fps!r}")
+    except Exception as error:  # a damaged folder raises many kinds
         reason = textwrap.shorten(str(error), 160)
         if local or not isinstance(error, OSError):
             raise ValueError(f"{name} cannot be loaded ({reason}): {NEEDED}") from error
         raise RuntimeError(f"{name} cannot be fetched ({reason}): {ELSEWHERE}") from error
-    network.preprocess = _preprocess(network.size, processor)
-    network.fps = getattr(processor, "fps", None) or network.fps
     return network.eval()
 
 

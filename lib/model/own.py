@@ -17,11 +17,11 @@ ABOUT = "classes preprocess frames fps default_layer default_method reshape".spl
 class Own(nn.Module):
     """Takes (N, 3, T, H, W) and gives logits (N, K), whatever form a `model` wants and gives.
 
-    pathways: how many times fewer frames each of them sees, where the model wants a list, such as
-    (4, 1) for SlowFast: T / 4 of T frames, from the first to the last as it picks them itself, then
-    all. No layer sees both, so name one; steps of the slow one are drawn at most half a step off.
-    The model may give logits of each clip or of each frame, (N T, K), which are averaged; or a
-    tuple that begins with them, an object or dict with `logits`. about: what `explain` reads.
+    pathways: how many times fewer frames each of them sees, where the model wants a list: (4, 1)
+    for SlowFast, T / 4 of T frames, from first to last, then all. No layer sees both, so name one;
+    steps of the slow one are drawn at most half a step off. The model may give logits of each clip
+    or each frame, (N T, K), then averaged; a tuple that begins with them; an object or dict with
+    `logits`. about: what `explain` reads.
     """
 
     def __init__(self, model: nn.Module, form="N3THW", pathways: Sequence[int] = (), **about):

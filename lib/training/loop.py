@@ -1,8 +1,7 @@
 """The training loop: `train`, and below it what it calls, in that order.
 
-The default trains only what sees more than one frame at a time: the lower stages keep their
-ImageNet weights, see each frame once, and their output is what the upper stages learn from. With
-`whole` all of the network is trained, in bfloat16 on a GPU, by the same loop, on one or several.
+The default trains only what sees more than one frame at a time, on the output of the lower stages,
+which keep their ImageNet weights. With `whole` all of the network is trained, by the same loop.
 """
 
 import json

@@ -1,8 +1,7 @@
 """Point first: the reader says where and when the action is, before any heat is shown.
 
-Prints `<cam-point>`, a few clips whose truth is known. The reader's answer, the peak of a network's
-map and that of any other get the same marks; then the clip opens into the viewer. Without scripts
-the contact sheets stay.
+Prints `<cam-point>`, clips whose truth is known. The reader's answer and the peaks of maps get
+the same marks; then the clip opens into the viewer. Without scripts the contact sheets stay.
 """
 
 import json

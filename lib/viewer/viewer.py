@@ -52,7 +52,7 @@ def script(source: Path = SCRIPT) -> str:
 
 
 def module() -> str:
-    """The viewer as an ES module, for a widget of anywidget in JupyterLab, Colab, VS Code, marimo::
+    """The viewer as an ES module, for anywidget in JupyterLab, Colab, VS Code, marimo::
 
         class Viewer(anywidget.AnyWidget):
             _esm = module()
@@ -83,10 +83,8 @@ def element(
     selected: class shown first, by index or name; None is the most probable one that has a map.
     versus: class whose evidence is taken away from it (why A and not B?); None takes nothing.
     frame: frame shown first; None is the one with the most evidence for that class.
-    mode: "original", "overlay" (evidence is colour, opacity and lines), "heatmap" (colour alone) or
-        "beside", original and overlay side by side as in the article.
-    size: longest side in pixels at which frames are kept; smaller frames stay as they are.
-    quality: of their WebP, 0 to 100.
+    mode: "original", "overlay", "heatmap" (colour alone) or "beside", original and overlay.
+    size: longest side in pixels at which frames are kept; quality: of their WebP, 0 to 100.
     tile: shown small and moving until it is opened, with the truth's outline if there is a truth.
     name: of the clip, which stands first in the caption.
 

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/named.py [NAME ...]
 
-With random weights, so nothing is fetched: torchvision's at their own size, two of timm, and small
-ones of each kind of transformers, saved to a folder and loaded by it. At the default layer: HiResCAM
+With random weights, so nothing is fetched: torchvision at their own size, two of timm, and small
+ones of each kind of transformers, by the folder they were saved in. At the default layer: HiResCAM
 is captum's `LayerGradientXActivation`, summed over the channels; Grad-CAM is its `LayerGradCam`,
 which takes layers that give (N, C, T, h, w) alone. The figures are the largest differences, as
 shares of the largest value of the map; above 1e-4 the exit status is 1.
