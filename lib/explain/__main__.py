@@ -38,8 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--motion", action="store_true", help="what each frame shows alone, too: the rest is motion"
     )
-    start = dict(type=whole(0, kind=float), metavar="SECONDS")
-    add("--start", **start, help="where the frames begin")
+    add("--start", type=whole(0, kind=float), metavar="SECONDS", help="where the frames begin")
     add("--method", choices=METHODS, help="cam: all classes at once (default, if the network fits)")
     add("--layer", metavar="NAME", help="module to explain, not with cam (default: the last)")
     which = parser.add_mutually_exclusive_group().add_argument
@@ -86,6 +85,8 @@ def _clip(options: argparse.Namespace) -> int:
         print(f"written: {options.out}")
         if result.geometry_note:
             print(f"note: {result.geometry_note}")
+    if not (options.network or options.weights):
+        print("note: this network has learned from drawn clips; of filmed ones it can only guess")
     return 0
 
 

@@ -193,7 +193,9 @@ def _page(ranking: list[tuple], faults: dict[str, str]) -> str:
         few = replace(found, maps=found.maps[most], mapped=[found.mapped[i] for i in most])
         tiles.append(element(few, size=TILE, tile=True, name=name))
     wrong = "".join(f"<p>Not explained: {escape(fault)}</p>" for fault in faults.values())
-    which = "The most doubtful first." if len(ranking) <= MOST else f"The {MOST} most doubtful."
-    wall = f"<p>{which}</p><cam-wall>{''.join(tiles)}</cam-wall>{wrong}"
+    which = "The most doubtful first" if len(ranking) <= MOST else f"The {MOST} most doubtful"
+    which += ": those whose two highest probabilities are closest. Press one to open it."
+    wall = f'<p>{which} All numbers: <a href="clips.csv">clips.csv</a>.</p><cam-wall>'
+    wall += f"{''.join(tiles)}</cam-wall>{wrong}"
     title = f"{len(ranking)} clip{'s' * (len(ranking) != 1)}"
     return page(title, f"{WIDE}{wall}{script()}")

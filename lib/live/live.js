@@ -91,8 +91,7 @@
 
     disconnectedCallback() { this.#stop(); }
 
-    /** The record of the network, once it is loaded. */
-    record;
+    record; // of the network, once it is loaded
 
     #build() {
       if (this.#parts.load) return;
@@ -127,8 +126,9 @@
         part.bytes, part.cancel));
       this.append(...stages, part.sources, part.video, part.status, part.answers, part.changes,
         part.viewer, part.formula);
-      part.status.textContent = missing();
-      part.load.disabled = part.status.textContent !== "";
+      const acted = location.hash.startsWith("#act=") ? "Load the network to see this movement." : "";
+      part.status.textContent = missing() || acted;
+      part.load.disabled = part.status.textContent !== acted;
     }
 
     /** Load the network; settles when it can be asked. */

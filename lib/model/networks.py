@@ -221,8 +221,7 @@ def load(path: Path | str = WEIGHTS) -> nn.Module:
     """A network that `save` wrote, in eval mode, float32, with channels last, which is quicker and
     needs less memory; by default the one that ships.
 
-    A FileNotFoundError or ValueError (no file of `save`, cut, with numbers that are not finite, or
-    not the one that ships, by the hash in its record) names the file and the remedy.
+    A FileNotFoundError or ValueError names the file, what is wrong with it, and the remedy.
     """
     path, remedy = Path(path), "make weights with `python -m lib.training`"
     if not path.is_file():

@@ -77,9 +77,8 @@ def remember(network: nn.Module, clips: Dataset, settings: Settings) -> InMemory
     mine = plan[distributed.rank() :: world] if shared else plan
     found = stream(network, frozen, clips, mine, settings.workers)
     features = labels = None
-    for batch, (x, y) in zip(
-        mine, tqdm(found, f"{len(clips)} clips, once", len(mine), False, unit="batch")
-    ):
+    told = f"{len(clips)} {getattr(clips, 'split', '')} clips, once"
+    for batch, (x, y) in zip(mine, tqdm(found, told, len(mine), False, unit="batch")):
         if features is None:
             features = x.new_zeros(len(clips), *x.shape[1:])
             labels = y.new_zeros(len(clips))
