@@ -4,8 +4,8 @@ import json
 import re
 from pathlib import Path
 
-# The 40-class subset of Goyal et al. (2017), arXiv 1706.04261, in its order, with the templates that
-# ten of them gather (published with it), and pairs of which one is the other played backwards.
+# The 40 classes of Goyal et al. (2017), arXiv 1706.04261, in their order, with the templates that
+# ten of them gather (published with them), and pairs of which one is the other played backwards.
 _FILE = json.loads(Path(__file__).with_name("classes.json").read_text(encoding="utf-8"))
 
 CLASSES_40: list[str] = list(_FILE["forty"])
