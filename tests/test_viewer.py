@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from small import CELLS, FRAMES, SIZE, explanation
 
-from lib.explain.overlay import overlay
+from lib.explain.overlay import lines, on_pixels, overlay
 from lib.viewer import caption, data, html, module, script
 from lib.viewer import page as alone
 from lib.viewer.viewer import BOTH, COLOURS, distinct
@@ -692,6 +692,23 @@ def test_the_overlay_of_python_is_the_picture_of_the_viewer(open_page):
     shown = explanation(maps=maps, frames=frames, mask=None)
     page = open_page(html(Drawn(**vars(shown)), selected=1, frame=2, size=384))
     difference = np.abs(page.pixels() - overlay(Drawn(**vars(shown)), 1)[2])
+    assert difference.mean() < 1 and np.quantile(difference, 0.999) < 12
+
+
+def test_the_signed_view_is_orange_for_and_blue_against(open_page):
+    """Worked out in Python, as `overlay` does for what speaks for a class."""
+    frames = np.full((FRAMES, 384, 384, 3), 90, np.uint8)
+    maps = explanation().maps * np.array([1, 0.6, 0.3], np.float32)[:, None, None, None]
+    shown = explanation(maps=maps, frames=frames, mask=None)
+    page = open_page(html(shown, selected=1, frame=2, size=384))
+    page.set(against=True)
+    evidence = maps[1] / abs(maps[shown.logits.argmax()]).max()
+    heat = on_pixels(evidence.clip(-1, 1), shown.cells, (384, 384))
+    strength, line = abs(heat), lines(abs(heat))
+    bright = np.sign(heat) * np.minimum(1, strength + line / 4)
+    covered = np.minimum(1, 0.45 * np.maximum(strength, 2 * line))[..., None]
+    expected = frames + covered * (255 * BOTH((1 + bright) / 2)[..., :3] - frames)
+    difference = np.abs(page.pixels() - expected[2])
     assert difference.mean() < 1 and np.quantile(difference, 0.999) < 12
 
 

@@ -82,15 +82,22 @@ def printed(names: Iterable[str], browser) -> bytes:
     return whole.getvalue()
 
 
-def main() -> None:
+@contextmanager
+def written_by_browser(usage: str) -> Iterator[tuple]:
+    """What the one argument of a command names, and a browser; else the command ends with its
+    `usage`."""
     from playwright.sync_api import sync_playwright
 
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if len(sys.argv) != 2 or not SITE.is_dir() or path is None:
-        sys.exit(__doc__)
+        sys.exit(usage)
     with sync_playwright() as playwright:
-        content = printed(pages(), playwright.chromium.launch(executable_path=path))
-    Path(sys.argv[1]).write_bytes(content)
+        yield Path(sys.argv[1]), playwright.chromium.launch(executable_path=path)
+
+
+def main() -> None:
+    with written_by_browser(__doc__) as (path, browser):
+        path.write_bytes(printed(pages(), browser))
 
 
 if __name__ == "__main__":

@@ -5,13 +5,11 @@
 Needs a built site and a Chromium.
 """
 
-import shutil
-import sys
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
-from printable import BROWSERS, SITE, pages, served
+from printable import SITE, pages, served, written_by_browser
 
 SIZE = {"width": 1920, "height": 1080}
 FIGURES = """pictures => pictures.filter(picture => !picture.closest(
@@ -41,14 +39,8 @@ def slides(names: Iterable[str], folder: Path, browser) -> int:
 
 
 def main() -> None:
-    from playwright.sync_api import sync_playwright
-
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if len(sys.argv) != 2 or not SITE.is_dir() or path is None:
-        sys.exit(__doc__)
-    folder = Path(sys.argv[1])
-    with sync_playwright() as playwright:
-        count = slides(pages(), folder, playwright.chromium.launch(executable_path=path))
+    with written_by_browser(__doc__) as (folder, browser):
+        count = slides(pages(), folder, browser)
     print(f"{count} figures in {folder}; its README.md says what each shows")
 
 

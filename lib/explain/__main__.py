@@ -13,7 +13,7 @@ from lib.data.arguments import GOES_ON, STOPPED, one_line, whole
 from lib.data.video import VideoError, read_clip
 from lib.explain.ask import most_probable, network_inputs
 from lib.explain.clip import METHODS, explain, sampling
-from lib.explain.explanation import OUTPUTS, ExplainError, Explanation, class_index
+from lib.explain.explanation import OUTPUTS, ExplainError, Explanation, check_suffix, class_index
 from lib.explain.folder import explain_folder, fingerprint, is_clip
 from lib.explain.layers import table
 from lib.explain.maps import GRADIENT_METHODS
@@ -35,9 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     add("clip", help=what)
     add("--class", dest="cls", metavar=cls, help="class to show (default: the most probable)")
     add("--versus", metavar=cls, help="why not this class? its evidence is taken from --class's")
-    add(
-        "--motion", action="store_true", help="what each frame shows alone, too: the rest is motion"
-    )
+    add("--motion", action="store_true", help="also each frame alone: what is left is motion")
     add("--start", type=whole(0, kind=float), metavar="SECONDS", help="where the frames begin")
     add("--method", choices=METHODS, help="cam: all classes at once (default, if the network fits)")
     add("--layer", metavar="NAME", help="module to explain, not with cam (default: the last)")
@@ -70,12 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _clip(options: argparse.Namespace) -> int:
-    if options.out and Path(options.out).suffix.lower() not in OUTPUTS:
-        raise VideoError(f"{options.out}: cannot be written; use {', '.join(OUTPUTS)}")
+    if options.out:
+        check_suffix(options.out)
     if options.out and realpath(options.out) == realpath(options.clip):
         raise VideoError(f"{options.out}: is the clip itself; name another file to write")
     network = _network(options)
-    shown, versus = (_class(network.classes, c) for c in (options.cls, options.versus))
+    named = (c and (int(c) if c.isdecimal() else c) for c in (options.cls, options.versus))
+    shown, versus = (None if c is None else class_index(network.classes, c) for c in named)
     result = _explained(network, options, options.clip, shown, versus)
     print(result.summary())
     if versus is not None:
@@ -122,8 +121,9 @@ def _explained(
     clip = read_clip(path, *sampling(network), start=options.start, size=256)
     method, only = options.method or getattr(network, "default_method", "cam"), None
     if method in GRADIENT_METHODS and (options.network or shown is not None):
-        inputs = network_inputs(network, clip.frames)
-        only = most_probable(network, inputs) if shown is None else [shown]
+        only = [shown]
+        if shown is None:
+            only = most_probable(network, network_inputs(network, clip.frames))
         only += [versus] if versus not in (None, *only) else []
     return explain(network, clip, only, options.layer, method, motion=options.motion)
 
@@ -135,10 +135,6 @@ def _network(options: argparse.Namespace) -> nn.Module:
         return load() if options.weights is None else load(options.weights)
     except (ValueError, RuntimeError, ImportError) as error:  # something else, or out of reach
         raise ExplainError(str(error)) from error
-
-
-def _class(names: Sequence[str], cls: str | None) -> int | None:
-    return None if cls is None else class_index(names, int(cls) if cls.isdecimal() else cls)
 
 
 if __name__ == "__main__":

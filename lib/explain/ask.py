@@ -24,11 +24,8 @@ def network_inputs(network: nn.Module, frames: np.ndarray, preprocess=None) -> T
     preprocess = preprocess or getattr(network, "preprocess", None)
     if preprocess is None:
         raise ExplainError("no preprocess: pass preprocess=, or put the network in lib.model.Own")
-    before = _random_states()
-    with told(f"preprocess refuses frames {frames.shape}"):
+    with told(f"preprocess refuses frames {frames.shape}"), steady("preprocess"):
         inputs = preprocess(frames)
-    if before != _random_states():
-        raise ExplainError("preprocess draws random numbers: leave out what it does in training")
     is_tensor = isinstance(inputs, Tensor)
     inputs = inputs.unsqueeze(0) if is_tensor and inputs.ndim == 4 else inputs
     if not is_tensor or inputs.ndim != 5 or inputs.shape[:2] != (1, 3):
@@ -69,7 +66,7 @@ def crops(preprocess: Callable, shape: Sequence[int]) -> bool:
     cut = not min(edges) > 0.2 * max(edges)
     bars = bars - bars.median(1, keepdim=True).values
     shade = shade if bars.sum() >= 0 else -shade  # of colours turned round
-    fall = [(x[: len(x) // 2].mean() - x[len(x) // 2 :].mean()) for x in (shade, shade.T)]
+    fall = [x[: len(x) // 2].mean() - x[len(x) // 2 :].mean() for x in (shade, shade.T)]
     if fall[1] < 0 or fall[0] < fall[1]:
         raise ExplainError("preprocess mirrors or turns the frames: do that to the clip instead")
     places = bars.abs() @ torch.linspace(0, 1, bars.shape[1]).to(bars) / bars.abs().sum(1)
@@ -89,12 +86,9 @@ def ask(network: nn.Module, inputs: Tensor) -> Tensor:
     inputs, in its own words, where it draws random numbers, and for what is not finite logits, with
     where that begins."""
     remedy = ": another size, `frames` or dtype, or a form of lib.model.own.Own?"
-    before = _random_states()
-    with told(f"the network refuses clips {tuple(inputs.shape)} {inputs.dtype}", remedy):
+    refuses = f"the network refuses clips {tuple(inputs.shape)} {inputs.dtype}"
+    with told(refuses, remedy), steady("the network"):
         logits = network(inputs)
-    if before != _random_states():
-        always = "as by dropout that is always on, so its maps may differ from run to run"
-        raise ExplainError(f"the network draws random numbers, {always}; explain a copy without it")
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         given = f"the network gives {shape_of(logits)}; logits (N, K) are needed"
         raise ExplainError(f"{given}: put it in a module whose forward returns them")
@@ -126,10 +120,20 @@ def told(what: str, remedy: str = "") -> Iterator[None]:
         raise ExplainError(f"{what} ({why}){remedy}") from error
 
 
-def _random_states() -> list:
-    """What the next random numbers are drawn from."""
-    states = torch.get_rng_state(), *torch.cuda.get_rng_state_all()
-    return [random.getstate(), repr(np.random.get_state()), *map(Tensor.tolist, states)]
+@contextmanager
+def steady(who: str) -> Iterator[None]:
+    """ExplainError where `who` draws a number from what Python, NumPy and PyTorch share."""
+
+    def states() -> list:
+        on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        each = [x.numpy().tobytes() for x in (torch.get_rng_state(), *on_gpus)]
+        return [random.getstate(), repr(np.random.get_state()), *each]
+
+    before = states()
+    yield
+    if any(then != now for then, now in zip(before, states())):  # a GPU may have come into use
+        remedy = "as in training, or by dropout that is always on: explain a copy without it"
+        raise ExplainError(f"{who} draws random numbers, {remedy}")
 
 
 def names_of(network: nn.Module, class_names, count: int) -> list[str]:
@@ -141,9 +145,8 @@ def names_of(network: nn.Module, class_names, count: int) -> list[str]:
         raise ExplainError(f"class names {names!r}: a list with a name for each class is needed")
     names = [f"class {k}" for k in range(count)] if names is None else list(names)
     if len(names) != count:
-        raise ExplainError(
-            f"{len(names)} class names for {count} logits: pass class_names=, or classes= of Own"
-        )
+        given = f"{len(names)} class names for {count} logits"
+        raise ExplainError(f"{given}: pass class_names=, or classes= of Own")
     if None in names:
         raise ExplainError(f"class {names.index(None)} has no name: name all {count} of them")
     return list(map(str, names))

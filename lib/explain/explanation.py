@@ -18,6 +18,7 @@ from lib.files import write_text
 
 FPS = 4.0  # of a clip given as an array
 OUTPUTS = (".html", ".gif", ".mp4", ".webm", ".npz")
+KINDS = {"uint8": np.uint8, "floats": np.floating, "bool": np.bool_}
 Class = int | str  # its index or its name
 
 
@@ -79,31 +80,27 @@ class Explanation:
         t, side = (*np.shape(self.frames), 0, 0)[:2]
         k, cells = len(self.classes), (*np.shape(self.maps), 0, 0)[2:4]
         for name, kind, *shape in (
-            ("frames", "u1", t, side, side, 3),
-            ("times", "f", t),
-            ("maps", "f", len(self.mapped), t, *cells),
-            ("logits", "f", k),
-            ("bias", "f", k),
-            ("mask", "b", t, side, side),
-            ("alone", "f", *np.shape(self.maps)),
+            ("frames", "uint8", t, side, side, 3),
+            ("times", "floats", t),
+            ("maps", "floats", len(self.mapped), t, *cells),
+            ("logits", "floats", k),
+            ("bias", "floats", k),
+            ("mask", "bool", t, side, side),
+            ("alone", "floats", *np.shape(self.maps)),
         ):
             x, needed = getattr(self, name), tuple(shape)
             if x is None and name in ("bias", "mask", "alone"):
                 continue
-            kinds = dict(u1="uint8", f="floats", b="bool")
-            array = isinstance(x, np.ndarray) and x.dtype.str[1:].startswith(kind)
+            array = isinstance(x, np.ndarray) and np.issubdtype(x.dtype, KINDS[kind])
             if not array or x.shape != needed or not x.size:
                 given = f"{name} of shape {np.shape(x)} {getattr(x, 'dtype', type(x).__name__)}"
-                raise ExplainError(f"{given}: an array {needed} of {kinds[kind]} is needed")
+                raise ExplainError(f"{given}: an array {needed} of {kind} is needed")
         whole = all(type(i) is int for i in indices) and isinstance(self.mapped, list)
         if not whole or not {*indices} <= {*range(k)}:
-            raise ExplainError(
-                "mapped, a list, and label: whole numbers, indices of classes, needed"
-            )
-        if not callable(centres := vars(self)["cells"]):
-            if [*map(np.shape, centres or ())] != [(n,) for n in cells] or not all(
-                (np.diff([-1, *x, 2]) > 0).all() for x in centres
-            ):
+            raise ExplainError("mapped, a list, and label: whole numbers, indices of classes")
+        if not callable(centres := vars(self)["cells"]):  # else they are measured later
+            fit = [*map(np.shape, centres or ())] == [(n,) for n in cells]
+            if not fit or not all((np.diff([-1, *x, 2]) > 0).all() for x in centres):
                 raise ExplainError(f"cells: twice growing numbers are needed, {cells} of them")
         finite = np.isfinite(self.maps).all(axis=(1, 2, 3))
         others = [x for x in (self.logits, self.times, self.bias, self.alone) if x is not None]
@@ -187,8 +184,7 @@ class Explanation:
         .webm), or all the numbers, for `load` (.npz). `cls` is the class shown (first), None the
         most probable one that has a map; `versus` as in `map`. VideoError for another suffix."""
         path, suffix = Path(path), Path(path).suffix.lower()
-        if suffix not in OUTPUTS:
-            raise VideoError(f"{path}: cannot be written; use {', '.join(OUTPUTS)}")
+        check_suffix(path)
         if suffix == ".npz":
             try:
                 npz.write(path, self.__getstate__())
@@ -255,6 +251,12 @@ class Explanation:
         from lib.viewer.viewer import html  # with matplotlib, which is slow to load
 
         return html(self, **shown)
+
+
+def check_suffix(path: str | Path) -> None:
+    """VideoError for a file that an explanation is not written to."""
+    if Path(path).suffix.lower() not in OUTPUTS:
+        raise VideoError(f"{path}: cannot be written; use {', '.join(OUTPUTS)}")
 
 
 def class_index(classes: Sequence[str], cls: Class) -> int:

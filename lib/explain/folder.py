@@ -85,8 +85,7 @@ def explain_folder(
         saved = out / f"{path.relative_to(folder)}.npz"
         name = os.fsencode(path.relative_to(folder)).decode("utf-8", "replace")
         try:
-            key, content = str(path.relative_to(folder)), _content(path)
-            found = None
+            key, content, found = str(path.relative_to(folder)), _content(path), None
             with suppress(OSError, ExplainError):  # not there, or damaged
                 found = Explanation.load(saved) if done.get(key) == content else None
             if found is None:

@@ -20,7 +20,7 @@ from lib.model.framewise import Clipwise, Framewise
 from lib.model.networks import evaluation_mode
 
 UNRELATED = (
-    "no gradient at layer {!r}: no logit depends on it, or no_grad or use_reentrant=True hides it"
+    "no gradient at layer {!r}: no logit depends on it, or no_grad or use_reentrant hides it"
 )
 NOTHING = "the map at layer {!r} is zero everywhere: no logit depends on it; choose an earlier one"
 OneByOne = Callable[[Sequence], Iterable]  # such as tqdm
