@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from lib import miniature
+from lib.data import write_video
 from lib.evaluation import evaluate
 from lib.explain import explain
 from lib.miniature import CLASSES, Fresh
@@ -21,12 +22,6 @@ DEVICE = "cuda"
 @pytest.fixture(scope="module")
 def clip():
     return miniature.draw("test", 3)
-
-
-@pytest.fixture(autouse=True)
-def exact(monkeypatch):
-    """float32 with all its digits: convolutions on a GPU round what they multiply to 10 bits."""
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 @pytest.mark.parametrize("method", ["cam", "gradcam++", "layercam", "occlusion"])
@@ -80,7 +75,8 @@ def test_a_stopped_training_goes_on(tmp_path, changed):
     assert (tmp_path / "best.safetensors").is_file()
 
 
-def test_accuracy_is_that_of_a_processor():
+def test_accuracy_is_that_of_a_processor(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # as on the processor
     network, clips = load(), Fresh("test", 8, 7, 192)
     here = evaluate(network, clips, ("forward", "still"), workers=0)
     there = evaluate(network.to(DEVICE), clips, ("forward", "still"), workers=0)
@@ -100,3 +96,33 @@ def test_commands_use_the_gpu(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", f"- --clips 8 --weights {weights} --record {found}".split())
     evaluation()
     assert json.loads(found.read_text())["test"]["clips"] == 8
+
+
+def test_the_explain_command_uses_the_gpu(tmp_path, clip, monkeypatch):
+    from lib.explain import Explanation
+    from lib.explain.__main__ import main
+
+    write_video(tmp_path / "clip.mp4", clip.frames, 4)
+    assert main([str(tmp_path / "clip.mp4"), "--out", str(tmp_path / "there.npz"), "--motion"]) == 0
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main([str(tmp_path / "clip.mp4"), "--out", str(tmp_path / "here.npz"), "--motion"]) == 0
+    here, there = (Explanation.load(tmp_path / f"{name}.npz") for name in ("here", "there"))
+    for name in "logits", "maps", "alone":
+        one, other = getattr(here, name), getattr(there, name)
+        assert np.abs(one - other).max() < 1e-3 * np.abs(one).max()
+
+
+def test_a_full_gpu_ends_a_command_in_a_line(tmp_path, monkeypatch, capsys):
+    from lib.training.__main__ import main
+
+    given = f"- --clips 32 --batch 32 --epochs 1 --whole --workers 0 --folder {tmp_path}"
+    monkeypatch.setattr("sys.argv", given.split())
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(0.002)  # of 80 GB: 160 MB
+    try:
+        with pytest.raises(SystemExit) as stop:
+            main()
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    said = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and "the GPU has too little memory: lower --batch or" in said[-1]

@@ -254,7 +254,7 @@ class TimeFirst(nn.Module):
     ("make", "said", "reshape"),
     [
         (ChannelsLast, "channels last", lambda x: x.movedim(-1, 1)),
-        (TimeFirst, "time before channels", lambda x: x.transpose(1, 2)),
+        (TimeFirst, "time first", lambda x: x.transpose(1, 2)),
     ],
 )
 def test_axes_in_another_order_are_refused_and_right_with_a_reshape(make, said, reshape, noise):

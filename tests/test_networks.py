@@ -233,10 +233,12 @@ def test_the_weights_that_ship_are_checked_by_their_hash(small, tmp_path, monkey
     networks.load(path)
 
 
-def test_evaluation_mode_puts_everything_back(small):
+@pytest.mark.parametrize("precision", ["none", "tf32"])  # tf32 is what torch begins with
+def test_evaluation_mode_puts_everything_back(small, precision):
     network = copy.deepcopy(small).train()
     network.bn2.eval()
     network.classifier.bias.requires_grad_(False)
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
     before = (
         [m.training for m in network.modules()],
         [p.requires_grad for p in network.parameters()],
@@ -245,7 +247,11 @@ def test_evaluation_mode_puts_everything_back(small):
         handles.append(network.bn2.register_forward_hook(lambda *_: None))
         assert not any(m.training for m in network.modules())
         assert not any(p.requires_grad for p in network.parameters())
-        raise KeyError
+        assert not torch.backends.cudnn.allow_tf32
+        with torch.backends.cudnn.flags(enabled=False):  # as a network may, inside
+            raise KeyError
+    assert torch.backends.cudnn.conv.fp32_precision == precision
+    assert torch.backends.cudnn.allow_tf32 == (precision == "tf32")
     after = [m.training for m in network.modules()], [p.requires_grad for p in network.parameters()]
     assert before == after and not network.bn2._forward_hooks
 

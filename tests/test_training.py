@@ -681,14 +681,18 @@ def test_only_what_is_found_before_the_training_is_one_line(tmp_path, small, cap
         said = capsys.readouterr().err
         assert stop.value.code == 2 and str(tmp_path / "file") in said and said.count("\n") == 1
 
-    def full(*given):
-        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+    for said, told in (
+        ("CUDA out of memory. Tried to allocate 2 GiB", "the GPU has too little memory: lower"),
+        ("DefaultCPUAllocator: can't allocate memory", "not enough memory: lower --batch or"),
+    ):
 
-    monkeypatch.setattr(training, "step", full)
-    with pytest.raises(SystemExit) as stop:
-        small(*common, "--folder", tmp_path / "run")
-    said = capsys.readouterr().err
-    assert stop.value.code == 2 and said.endswith("not enough memory: lower --batch or --workers\n")
+        def full(*given, said=said):
+            raise RuntimeError(said)
+
+        monkeypatch.setattr(training, "step", full)
+        with pytest.raises(SystemExit) as stop:
+            small(*common, "--folder", tmp_path / "run")
+        assert stop.value.code == 2 and told in capsys.readouterr().err.splitlines()[-1]
 
     def broken(*given):
         raise ValueError("in the middle of the day")

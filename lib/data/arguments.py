@@ -12,7 +12,9 @@ from threading import Thread
 MOST_PROCESSES = 61  # that a pool may have on Windows
 KILLED = "a process that reads clips was killed, perhaps for want of memory: lower --workers"
 FULL = "there is not enough memory: lower --batch or --workers"
+GPU_FULL = "the GPU has too little memory: lower --batch or use none: CUDA_VISIBLE_DEVICES= COMMAND"
 SIGNS = {"DataLoader worker (pid": KILLED, "terminated abruptly": KILLED}  # in an error's text
+SIGNS |= {"CUDA out of memory": GPU_FULL, "CUDA error: out of memory": GPU_FULL}
 SIGNS |= {"out of memory": FULL, "can't allocate memory": FULL}
 STOPPED = "stopped; nothing was written"
 GOES_ON = "stopped; the same command goes on from what was written, if anything was"

@@ -21,14 +21,11 @@ from lib.data.faults import MOST_PIXELS, VideoError, check_pixels
 # In the first group a seek is exact and a packet says when its frame is shown.
 EXACT = {"matroska", "mov", "gif", "flv", "nut", "avi"}
 READ_THROUGH = {"mpegts", "mpeg", "asf", "mxf", "ogg", "dv", "ivf", "apng"}
-PICTURES_ALONE = {
-    *("h264", "hevc", "h263", "obu", "m4v", "mpegvideo", "mjpeg", "yuv4mpegpipe"),
-    *("jpeg_pipe", "png_pipe"),
-}
+RAW = {*"h264 hevc h263 obu m4v mpegvideo mjpeg yuv4mpegpipe jpeg_pipe png_pipe".split()}
 # With B-frames, FFmpeg takes the time of decoding for the time shown: one or more frames late.
 LATE = {"avi", "asf", "mxf"}
 LIMITS = {
-    "format_whitelist": ",".join(sorted(EXACT | READ_THROUGH | PICTURES_ALONE)),
+    "format_whitelist": ",".join(sorted(EXACT | READ_THROUGH | RAW)),
     "protocol_whitelist": "file",
     "max_pixels": str(MOST_PIXELS),
 }

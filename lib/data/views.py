@@ -2,7 +2,7 @@
 mirrored. All of it follows from the seed, the epoch and the clip's index.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -12,8 +12,7 @@ from lib.data.something import SomethingSomething
 from lib.data.video import Crop
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """How a clip is shown, and with which class."""
 
     at: float  # where in the video, as in `read_clip`

@@ -120,7 +120,7 @@ def evaluate(
     refuse_other_classes(network, getattr(dataset, "classes", network.classes))
     rng, device = torch.Generator().manual_seed(0), device_of(network)
     parts, labels = {order: [] for order in orders}, []
-    with evaluation_mode(network), torch.inference_mode():
+    with evaluation_mode(network, exact=False), torch.inference_mode():
         lower, upper = lower_and_upper(network)
         for frames, y in tqdm(DataLoader(clips, 8, num_workers=workers), "batches", leave=False):
             x = lower(network.preprocess(frames, device))  # (N, C, T, h, w)

@@ -7,7 +7,6 @@ import shlex
 import sys
 from pathlib import Path
 
-import torch
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -17,6 +16,7 @@ from lib.data.something import SPLITS, SomethingSomething
 from lib.evaluation.accuracy import refuse_other_classes
 from lib.files import write_text
 from lib.model import WEIGHTS, load
+from lib.model.hardware import to_gpu
 
 
 def make_parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -51,7 +51,7 @@ def begin(
             clips = SomethingSomething(args.data, args.split, **wanted)
             classes = clips.classes
         refuse_other_classes(network, classes)
-    return network.to("cuda" if torch.cuda.is_available() else "cpu"), clips
+    return to_gpu(network), clips
 
 
 def made_with(parser: argparse.ArgumentParser, args: argparse.Namespace, *names: str) -> dict:

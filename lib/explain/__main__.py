@@ -18,6 +18,7 @@ from lib.explain.folder import explain_folder, fingerprint, is_clip
 from lib.explain.layers import table
 from lib.explain.maps import GRADIENT_METHODS
 from lib.model import hub
+from lib.model.hardware import to_gpu
 from lib.model.networks import load
 
 
@@ -131,8 +132,8 @@ def _explained(
 def _network(options: argparse.Namespace) -> nn.Module:
     try:
         if options.network is not None:
-            return hub.load(options.network)
-        return load() if options.weights is None else load(options.weights)
+            return to_gpu(hub.load(options.network))
+        return to_gpu(load() if options.weights is None else load(options.weights))
     except (ValueError, RuntimeError, ImportError) as error:  # something else, or out of reach
         raise ExplainError(str(error)) from error
 

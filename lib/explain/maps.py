@@ -19,9 +19,7 @@ from lib.explain.volumes import PERHAPS, SEEMS, Reader, Reshape, shape_of
 from lib.model.framewise import Clipwise, Framewise
 from lib.model.networks import evaluation_mode
 
-UNRELATED = (
-    "no gradient at layer {!r}: no logit depends on it, or no_grad or use_reentrant hides it"
-)
+UNRELATED = "no gradient at layer {!r}: no logit depends on it, or no_grad, use_reentrant hide it"
 NOTHING = "the map at layer {!r} is zero everywhere: no logit depends on it; choose an earlier one"
 OneByOne = Callable[[Sequence], Iterable]  # such as tqdm
 

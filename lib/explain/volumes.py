@@ -10,16 +10,10 @@ from torch.nn.modules.conv import _ConvNd
 
 from lib.model.framewise import Framewise
 
-CHANNELS_LAST = (
-    ", channels last, it seems: name a layer and pass reshape=lambda x: x.movedim(-1, 1)"
-)
-TOKENS = (
-    ", tokens, it seems: name a layer and pass a reshape= that leaves out a class token and makes "
-    "(N, C, T, h, w) of the others"
-)
-TIME_FIRST = (
-    ", time before channels, it seems: name a layer and pass reshape=lambda x: x.transpose(1, 2)"
-)
+CHANNELS_LAST = ", channels last, it seems: name a layer, and reshape=lambda x: x.movedim(-1, 1)"
+TIME_FIRST = ", time first, it seems: name a layer, and reshape=lambda x: x.transpose(1, 2)"
+TOKENS = ", tokens, it seems: name a layer, and a reshape= that leaves out a class token and makes "
+TOKENS += "(N, C, T, h, w) of the others"
 SEEMS = CHANNELS_LAST, TOKENS, TIME_FIRST  # of axes in another order
 FOLDED = ", not one row a clip: heads or frames are folded into its first dimension"
 PERHAPS = "; frames folded into the batch? No convolution was given them, one a row, as they came "

@@ -12,6 +12,11 @@ def device_of(network: nn.Module) -> torch.device:
     return next(network.parameters()).device
 
 
+def to_gpu(network: nn.Module) -> nn.Module:
+    """The network, on a GPU where there is one."""
+    return network.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def fast_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 convolutions beat float32 ones here: on GPUs, and CPUs with instructions."""
     has = torch.cpu.get_capabilities()
