@@ -134,6 +134,7 @@ def test_copies_know_their_cells(network, frames, read_before):
         ({"label": True}, "whole numbers"),
         ({"classes": "abc"}, "texts are needed"),
         ({"classes": [1, 2, 3]}, "texts are needed"),
+        ({"classes": ["a", "b", "\ud83d"]}, "valid in Unicode"),
         ({"times": [0, 1, 2, 3, 4]}, r"times .* list: an array \(5,\) of floats is needed"),
         ({"cells": None}, "growing numbers"),
         ({"cells": (np.arange(4) / 4,)}, "growing numbers"),
@@ -811,6 +812,13 @@ def test_command_refuses_weights_of_something_else(video, capsys, content):
     assert ended([str(video), "--weights", str(weights)]) == 2
     message = capsys.readouterr().err
     assert str(weights) in message and message.count("\n") == 1
+
+
+def test_command_refuses_an_empty_name(capsys):
+    """Which would be the folder that it is called from: a variable of the shell that is not set."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["", "--out", "somewhere"])
+    assert "the name of the clip is empty" in capsys.readouterr().err
 
 
 def test_command_refuses_a_negative_start(video, capsys):

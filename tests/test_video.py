@@ -329,6 +329,9 @@ def test_write_video_leaves_a_whole_file_or_none(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"nowhere/clip\.mp4: cannot be written.*folder") as error:
         write_video(tmp_path / "nowhere" / "clip.mp4", numbered(2), 12)
     assert not isinstance(error.value, VideoError)  # the disk's fault, not the video's
+    for fps in 1e-9, 1e4, float("inf"), float("nan"):  # no player shows them, GIF cannot say them
+        with pytest.raises(VideoError, match="frames a second cannot be written: 0.002 to 1000"):
+            write_video(tmp_path / "clip.gif", numbered(2), fps)
     with pytest.raises(ValueError, match="uint8"):
         write_video(tmp_path / "clip.mp4", numbered(2) / 255, 12)
     path = tmp_path / "clip.webm"

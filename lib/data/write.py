@@ -25,13 +25,13 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float) -> None:
     """(T, H, W, 3) uint8 RGB to a .webm (VP9), .mp4 (H.264) or .gif, by suffix, at `fps`.
 
     The file appears whole or not at all. H.264 needs even sides: an odd one is padded by its edge.
-    VideoError for another suffix or what the encoder refuses, ValueError for other frames.
+    VideoError for another suffix or rate, or what the encoder refuses, ValueError for other frames.
     """
     path, suffix = Path(path), Path(path).suffix.lower()
     if suffix not in {*ENCODERS, ".gif"}:
         raise VideoError(f"{path}: cannot write {suffix or 'no suffix'}; use .webm, .mp4 or .gif")
-    if not fps > 0:
-        raise ValueError(f"fps={fps}: must be above 0")
+    if not 0.002 <= fps <= 1000:
+        raise VideoError(f"{path}: {fps} frames a second cannot be written: 0.002 to 1000 can")
     frames = np.asarray(frames)
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not frames.size:
         raise ValueError(f"frames: (T, H, W, 3) uint8 wanted, got {frames.shape} {frames.dtype}")

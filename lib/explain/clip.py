@@ -243,7 +243,12 @@ def _over_frames(maps: np.ndarray, steps: np.ndarray, frames: int) -> np.ndarray
 
 def sampling(network: nn.Module) -> tuple[int, float]:
     """How many frames, and how many of them a second, a network wants of a video."""
-    return getattr(network, "frames", 16), getattr(network, "fps", FPS)
+    count, fps = getattr(network, "frames", 16), getattr(network, "fps", FPS)
+    good = isinstance(count, int | np.integer) and isinstance(fps, int | float | np.floating)
+    if not good or not (count > 0 and 0 < fps < np.inf):
+        what = f"the network wants frames={count!r}, fps={fps!r}"
+        raise ExplainError(f"{what}: a whole number and a number above 0 are needed")
+    return count, fps
 
 
 def _square_clip(clip, size: int, count: int, fps: float) -> Clip:
@@ -255,10 +260,8 @@ def _square_clip(clip, size: int, count: int, fps: float) -> Clip:
         clip = Clip(clip, np.arange(len(clip)) / fps)
     frames, mask = clip.frames, clip.mask
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not frames.size:
-        raise ExplainError(
-            f"clip: (T, H, W, 3) uint8 is needed, not {frames.shape} {frames.dtype}; "
-            "lib.data.read_clip gives such frames"
-        )
+        given = f"not {frames.shape} {frames.dtype}; lib.data.read_clip gives such frames"
+        raise ExplainError(f"clip: (T, H, W, 3) uint8 is needed, {given}")
     side = min(size, *frames.shape[1:3])
     if mask is not None:
         if np.shape(mask) != frames.shape[:3]:

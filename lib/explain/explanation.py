@@ -75,8 +75,9 @@ class Explanation:
     def __post_init__(self):
         note, indices = vars(self)["geometry_note"], (*self.mapped, self.label or 0)
         texts = *self.classes, self.method, self.layer, "" if callable(note) else note
-        if not all(type(text) is str for text in texts) or isinstance(self.classes, str):
-            raise ExplainError("classes, method, layer and note: texts are needed")
+        sound = (type(x) is str and x == x.encode(errors="ignore").decode() for x in texts)
+        if not all(sound) or isinstance(self.classes, str):
+            raise ExplainError("classes, method, layer, note: texts are needed, valid in Unicode")
         t, side = (*np.shape(self.frames), 0, 0)[:2]
         k, cells = len(self.classes), (*np.shape(self.maps), 0, 0)[2:4]
         for name, kind, *shape in (

@@ -39,10 +39,9 @@ def read(path: Path) -> dict:
     cells = values.pop("y"), values.pop("x")
     values |= dict(bias=values.get("bias"), cells=cells)
     values |= {name: values[name].tolist() for name in ("classes", "mapped")}
-    rows = values.get("footprint")
-    if rows is not None and np.shape(rows) != (3, 9):
-        raise ValueError("needed are footprint: 3 rows of 9 numbers")
-    if rows is not None:
+    if (rows := values.get("footprint")) is not None:
+        if np.shape(rows) != (3, 9):
+            raise ValueError("needed are footprint: 3 rows of 9 numbers")
         pairs = (tuple(map(tuple, rows[:, i : i + 2].tolist())) for i in (3, 5, 7))
         shape, *numbers = (tuple(column) for column in rows[:, :3].T.tolist())
         values["footprint"] = ReceptiveField(tuple(map(int, shape)), *numbers, *pairs)

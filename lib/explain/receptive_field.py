@@ -24,7 +24,6 @@ from lib.model.networks import evaluation_mode
 
 LONGER = (48, 144), (1440, 2880), (1440, 2880)  # more frames, rows, columns than the real input
 TINY = 1e-12  # the value of the input: gates stay linear, and ReLU6 is not reached
-
 UNKNOWN = np.nan, np.nan, *[(np.nan, np.nan)] * 3  # of an axis, as `_axis`
 
 Pair = tuple[float, float]
@@ -255,11 +254,8 @@ def _mean(x: Tensor, weights: Tensor, stride, pads: list, dilation) -> Tensor:
     channels = F.pad(x, around, mode="replicate").flatten(0, 1).unsqueeze(1)  # (N C, 1, ...)
     slide = (F.conv1d, F.conv2d, F.conv3d)[weights.ndim - 1]
     weights = weights.to(x)[None, None]
-    return (
-        slide(channels, weights / weights.sum(), None, stride, 0, dilation)
-        .unflatten(0, x.shape[:2])
-        .squeeze(2)
-    )
+    y = slide(channels, weights / weights.sum(), None, stride, 0, dilation)
+    return y.unflatten(0, x.shape[:2]).squeeze(2)
 
 
 def _each(value, n: int) -> Sequence:

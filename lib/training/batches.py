@@ -56,9 +56,8 @@ def stream(
         return
     device, pin = device_of(network), torch.cuda.is_available()
     own = torch.Generator()  # or it draws from PyTorch's, and a resumed run sees other numbers
-    loader = DataLoader(
-        clips, batch_sampler=plan, num_workers=workers, pin_memory=pin, generator=own
-    )
+    how = dict(num_workers=workers, pin_memory=pin, generator=own)
+    loader = DataLoader(clips, batch_sampler=plan, **how)
     for frames, labels in loader:  # (N, T, S, S, 3) uint8, (N,)
         x = network.preprocess(frames, device)  # (N, 3, T, S, S)
         with torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device)):

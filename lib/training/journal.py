@@ -74,11 +74,8 @@ class Journal:
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
             then, now = saved["identity"], self.identity
-            differ = [
-                f"{name}={then.get(name)}, this run asks for {name}={now.get(name)}"
-                for name in now | then
-                if now.get(name) != then.get(name)
-            ]
+            pairs = [(name, then.get(name), now.get(name)) for name in now | then]
+            differ = [f"{n}={a}, this run asks for {n}={b}" for n, a, b in pairs if a != b]
             if differ:
                 raise CannotStart(f"{path} was trained with {'; '.join(differ[:3])}; {REMEDY}")
             for name, part in self.state.items():
