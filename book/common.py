@@ -1,6 +1,7 @@
 """What several pages share: drawn clips, recorded figures, grids of pictures."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
@@ -8,6 +9,9 @@ from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
+from IPython import get_ipython
+from IPython.core.pylabtools import print_figure
+from matplotlib.figure import Figure
 
 from lib import miniature
 from lib.model import WEIGHTS
@@ -41,17 +45,20 @@ def show(pictures, titles=(), columns=8, rows=(), width=7.2, **how) -> None:
     """
     height, across = np.shape(pictures[0])[:2]
     lines = -(-len(pictures) // columns)
-    above = 0.2 * -(-len(titles) // columns)  # inches
+    points = max(8, width / 0.6)  # still read on a phone, where it is shrunk
+    above = points / 40 * -(-len(titles) // columns)  # inches
     tall = lines * (width / columns * height / across + 0.05) + above
     figure, axes = plt.subplots(
         lines, columns, figsize=(width, tall), squeeze=False
     )
+    longest = max([len(x) for title in titles for x in title.split("\n")] or [1])
+    size = min(points, 120 * width / columns / longest)  # of titles: what fits
     for axis, picture in zip(axes.flat, pictures):
         axis.imshow(picture, **how)
     for axis, title in zip(axes.flat, titles):
-        axis.set_title(title, fontsize=8)
+        axis.set_title(title, fontsize=size)
     for axis, name in zip(axes[:, 0], rows):
-        axis.set_ylabel(name, fontsize=8)
+        axis.set_ylabel(name, fontsize=points)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[], frame_on=False)
     figure.tight_layout(pad=0.3)
@@ -88,12 +95,21 @@ class table:
         first, *others = map(escape, self.columns)
         # A header without words would be read out as one.
         head = f"<th>{first}</th>" if first else "<td></td>"
-        head += "".join(f"<th>{name}</th>" for name in others)
+        columns = list(zip(*self.rows))[1:]
+        kinds = [
+            ""
+            if all(re.match(r"[-+–−.\d]|$", x) for x in cells)
+            else ' class="words"'
+            for cells in columns
+        ]
+        head += "".join(
+            f"<th{kind}>{name}</th>" for kind, name in zip(kinds, others)
+        )
         rows = "".join(
             f"<tr><th>{escape(row[0])}</th>"
             + "".join(
-                f'<td data-column="{escape(name)}">{escape(cell)}</td>'
-                for name, cell in zip(self.columns[1:], row[1:])
+                f'<td{kind} data-column="{name}">{escape(cell)}</td>'
+                for kind, name, cell in zip(kinds, others, row[1:])
             )
             + "</tr>"
             for row in self.rows
@@ -150,3 +166,25 @@ def refused(call: Callable, error: type[Exception]) -> str:
     except error as said:
         return fill(str(said), 60)
     raise AssertionError("this should have been refused, and was not")
+
+
+def vectors() -> None:
+    """Show graphs as vectors; figures with pictures in them stay pixels."""
+
+    def vector(figure: Figure) -> str | None:
+        return None if drawn_over(figure) else print_figure(figure, "svg")
+
+    def pixels(figure: Figure) -> str | None:
+        return print_figure(figure, base64=True) if drawn_over(figure) else None
+
+    def drawn_over(figure: Figure) -> bool:
+        return any(axis.images for axis in figure.axes)
+
+    plt.switch_backend(plt.get_backend())  # now, or it would choose the formats
+    formats = get_ipython().display_formatter.formatters
+    formats["image/svg+xml"].for_type(Figure, vector)
+    formats["image/png"].for_type(Figure, pixels)
+
+
+if get_ipython():
+    vectors()
