@@ -1,6 +1,7 @@
 """The network as a graph, and the network in a page of the built book."""
 
 import json
+import re
 import shutil
 import time
 from base64 import b64decode
@@ -125,7 +126,7 @@ const [K, C, N] = [%d, 6, %d];
 const made = (length, value) => Float32Array.from({ length }, (_, at) => value(at));
 const weight = made(K * C, at => ((7 * at) %% 11 - 5) / 4);
 export const InferenceSession = { create: async () => ({ run: async () => {
-  const activations = made(C * N, at => (at * at) %% 13 / 4);
+  const activations = made(C * N, at => (at * at) %% 17 / 4);
   const maps = made(K * N, at => [...Array(C).keys()].reduce((sum, c) =>
     sum + weight[Math.floor(at / N) * C + c] * activations[c * N + at %% N], 0) / N);
   const logits = made(K, k => k / 9);
@@ -417,6 +418,11 @@ def test_a_cell_is_taken_apart(how, small):
     viewer = page.locator("cam-viewer[ready]")
     viewer.wait_for()
     data = json.loads(page.evaluate("window.answer.json"))
+    shape = data["maps"]["shape"]
+    maps = np.frombuffer(b64decode(data["maps"]["values"]), "<i2").reshape(shape)
+    at_first = maps[*viewer.evaluate("viewer => [viewer.classIndex, viewer.frame]")]  # (h, w)
+    row, column = map(int, re.search(r"cell \((\d+), (\d+)\)", made_of(page)[0]).groups())
+    assert at_first[row - 1, column - 1] == at_first.max() > at_first[0, 0]
     viewer.evaluate("viewer => { viewer.frame = 3; viewer.classIndex = 5; }")
     clip = viewer.locator(".stage")
     clip.scroll_into_view_if_needed()
@@ -436,14 +442,12 @@ def test_a_cell_is_taken_apart(how, small):
     caption, (head, *rows) = made_of(page)
     assert f"in frame 4 of {page.evaluate('window.answer.title')}: evidence for " in caption
     assert f"for {data['classes'][5]}. " in caption
-    shape = data["maps"]["shape"]
-    maps = np.frombuffer(b64decode(data["maps"]["values"]), "<i2").reshape(shape)
     evidence = maps[5, 3][cell] * data["maps"]["scales"][5]
     assert head == ["channel", "weight w", "activation A", f"w · A ÷ {np.prod(shape[1:])}"]
     numbers = np.array([[float(text.replace("−", "-")) for text in row] for row in rows[:5]])
     channel, w, a, term = numbers.T
     places = np.arange(6)[:, None] * np.prod(shape[1:]) + (3 * 12 + cell[0]) * 12 + cell[1]
-    there = ((5 * 6 + np.arange(6)) * 7 % 11 - 5) / 4, (places[:, 0] ** 2 % 13) / 4
+    there = ((5 * 6 + np.arange(6)) * 7 % 11 - 5) / 4, (places[:, 0] ** 2 % 17) / 4
     terms = there[0] * there[1] / np.prod(shape[1:])
     strongest = np.abs(terms)[channel.astype(int) - 1]
     assert len({*channel}) == 5 and np.all(np.diff(strongest) <= 0)

@@ -80,13 +80,12 @@
     #asked = 0;
     #answers = []; // at most two, { title, clip, top, ... }
     #chosen;
-    #cell = [0, 0]; // of the viewer
+    #cell; // of the viewer, that was pointed at last
     #parts = {};
 
     connectedCallback() {
-      const begin = () => this.#build();
-      if (document.readyState !== "loading") queueMicrotask(begin);
-      else document.addEventListener("DOMContentLoaded", begin, { once: true });
+      if (document.readyState !== "loading") queueMicrotask(() => this.#build());
+      else document.addEventListener("DOMContentLoaded", () => this.#build(), { once: true });
     }
 
     disconnectedCallback() { this.#stop(); }
@@ -266,12 +265,11 @@
       for (const { card } of this.#answers) {
         card.setAttribute("aria-pressed", String(card === answer.card));
       }
-      const picture = element("img", { src: answer.sheet, alt: "All frames of the clip" });
-      const data = element("script", { type: "application/json", textContent: answer.json });
       const viewer = document.createElement("cam-viewer");
       viewer.setAttribute("class-index", answer.top[0].index);
       viewer.setAttribute("frame", answer.frame);
-      viewer.append(picture, data);
+      viewer.append(element("img", { src: answer.sheet, alt: "All frames of the clip" }),
+        element("script", { type: "application/json", textContent: answer.json }));
       new MutationObserver(() => this.#explainCell(viewer, answer)).observe(viewer, {
         attributeFilter: ["cell", "frame", "class-index", "versus-index", "ready"] });
       setTimeout(() => {
@@ -279,27 +277,29 @@
       });
     }
 
-    /** What the cell under the finger, or the last one that was, is made of: its strongest channels,
-     * weight times activation. All of them add up to the evidence in the cell. */
+    /** What a cell is made of, its strongest channels: weight times activation. All of them add up
+     * to its evidence. The cell under the finger, or that was last; at first that with the most. */
     #explainCell(viewer, { activations, weight, title }) {
       const { classIndex, versusIndex, frame, cell } = viewer;
       const { shape: [steps, rows, columns], frames, viewer: { classes } } = this.record;
-      const [row, column] = this.#cell = cell ?? this.#cell;
-      const places = steps * rows * columns;
-      const channels = activations.length / places;
-      const place = (Math.floor((frame + 0.5) * steps / frames) * rows + row) * columns + column;
-      const terms = Array.from({ length: channels }, (_, channel) => {
+      const places = steps * rows * columns, channels = activations.length / places;
+      const first = Math.floor((frame + 0.5) * steps / frames) * rows * columns;
+      const at = ([row, column]) => Array.from({ length: channels }, (_, channel) => {
         const [w, less] = [classIndex, versusIndex ?? -1].map(k => weight[k * channels + channel] ?? 0);
-        const a = activations[channel * places + place];
+        const a = activations[channel * places + first + row * columns + column];
         return { channel, w: w - less, a, term: (w - less) * a / places };
-      }).sort((one, other) => Math.abs(other.term) - Math.abs(one.term));
+      });
+      const total = terms => terms.reduce((all, { term }) => all + term, 0);
+      const all = Array.from({ length: rows * columns }, (_, i) => [Math.floor(i / columns), i % columns]);
+      const [row, column] = this.#cell = cell ?? this.#cell ??
+        all.reduce((most, next) => total(at(next)) > total(at(most)) ? next : most);
+      const terms = at(this.#cell).sort((one, next) => Math.abs(next.term) - Math.abs(one.term));
       const { formula } = this.#parts;
-      const sum = count => signed(terms.slice(0, count).reduce((all, { term }) => all + term, 0));
       formula.innerHTML = "<caption></caption><tr>" + ["channel", "weight w", "activation A",
         `w · A ÷ ${places}`].map(name => `<th scope="col">${name}`).join("") + [
         ...terms.slice(0, SHOWN).map(({ channel, w, a, term }) =>
           [channel + 1, signed(w), a.toFixed(4), signed(term)]),
-        ["these five", "", "", sum(SHOWN)], [`all ${channels}`, "", "", sum(channels)],
+        ["these five", "", "", signed(total(terms.slice(0, SHOWN)))], [`all ${channels}`, "", "", signed(total(terms))],
       ].map(line => `<tr><th scope="row">${line.join("<td>")}`).join("");
       formula.caption.textContent = `What cell (${row + 1}, ${column + 1}) is made of in frame ` +
         `${frame + 1} of ${title}: evidence for ${classes[classIndex]}` +
