@@ -362,7 +362,7 @@ def test_offline_it_is_said_at_once(name, monkeypatch, tmp_path):
     monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it waits and tries again"))
     with pytest.raises(RuntimeError, match=f"{name} cannot be fetched") as error:
         hub.load(name)
-    folder = f"copy {tmp_path}/models--timm--resnet18.a1_in1k"
+    folder = f"put it in {tmp_path}/models--timm--resnet18.a1_in1k"
     assert (
         str(error.value).endswith((folder, "(--network FOLDER)")) and not constants.HF_HUB_OFFLINE
     )

@@ -126,7 +126,7 @@ def _timm(name: str, pretrained: bool) -> nn.Module:
         network = inflate(net2d, kernel=3, init="centre")
     except OSError as error:
         file = str(timm.get_pretrained_cfg(name).hf_hub_id).replace("/", "--")
-        put = f"fetch it where there is internet, and copy {constants.HF_HUB_CACHE}/models--{file}"
+        put = f"fetch it where there is internet; put it in {constants.HF_HUB_CACHE}/models--{file}"
         reason = textwrap.shorten(str(error), 160)
         raise RuntimeError(f"timm/{name} cannot be fetched ({reason}): {put}") from error
     except (ValueError, TypeError, RuntimeError) as error:
