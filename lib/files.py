@@ -21,7 +21,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         why = f"cannot be written ({error.strerror or error})"
         raise OSError(f"{path}: {why}; does the folder exist, is there room?") from error
     finally:
-        shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+        shutil.rmtree(part) if part.is_dir() else part.exists() and part.unlink()
 
 
 def unfinished(path: Path) -> list[Path]:

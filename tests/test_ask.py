@@ -404,6 +404,17 @@ def test_what_the_network_refuses_is_said_in_its_words(frames, make, told, metho
         explain(make(), frames, 0, method=method)
 
 
+@pytest.mark.parametrize("change", [torch.Tensor.int, torch.Tensor.bool, lambda x: x[:, :0]])
+@pytest.mark.parametrize("method", ["cam", "gradcam", "occlusion"])
+def test_logits_that_are_none_are_refused(frames, change, method):
+    class Other(Small):
+        def forward(self, x):
+            return change(super().forward(x))
+
+    with pytest.raises(ExplainError, match=r"logits \(N, K\), floats, are needed"):
+        explain(Other().eval(), frames, 0, method=method)
+
+
 def test_logits_of_one_clip_may_be_squeezed(frames):
     class Squeezed(Small):
         def forward(self, x):

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -289,6 +290,13 @@ def test_the_command_refuses_in_a_line_before_a_long_run(ten, command):
         assert "figures.json: not figures in JSON" in error and len(error.splitlines()) == 1
         assert (ten / "figures.json").read_text() == text
     assert "no such folder" in command(*data, "--record", ten / "nowhere" / "figures.json")
+
+
+def test_a_place_for_the_record_that_goes_is_said_in_a_line(ten, command, monkeypatch):
+    gone = OSError("figures.json: cannot be written")
+    monkeypatch.setattr("lib.evaluation.__main__.add_to_record", Mock(side_effect=gone))
+    data = ("--data", ten, "--classes", "10", "--weights", ten / "ten.safetensors")
+    assert command(*data).splitlines()[-1] == "figures.json: cannot be written"
 
 
 def test_a_record_keeps_what_it_holds(tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Maps against numbers worked out by hand, and against their own sums."""
 
 import copy
+import os
 import pickle
 import re
 import subprocess
@@ -795,6 +796,7 @@ def test_command_writes(shipped, video, capsys, suffix):
         (["--method", "gradcam", "--layer", "relu9"], "did you mean"),
         (["--out", "missing/out.gif"], "missing/out.gif"),
         (["--out", "missing/out.html"], "missing/out.html"),
+        (["--out", f"{__file__}/out.html"], f"{__file__}/out.html: cannot be written"),
     ],
 )
 def test_command_reports_what_is_wrong(shipped, video, capsys, arguments, message):
@@ -816,9 +818,17 @@ def test_command_refuses_weights_of_something_else(video, capsys, content):
 
 def test_command_refuses_an_empty_name(capsys):
     """Which would be the folder that it is called from: a variable of the shell that is not set."""
-    with pytest.raises(SystemExit, match="2"):
-        main(["", "--out", "somewhere"])
-    assert "the name of the clip is empty" in capsys.readouterr().err
+    for arguments in ["", "--out", "somewhere"], ["clip.mp4", "--out", ""]:
+        with pytest.raises(SystemExit, match="2"):
+            main(arguments)
+        assert "the name of the clip, or of --out, is empty" in capsys.readouterr().err
+
+
+def test_command_on_a_console_that_lacks_the_letters_of_a_name(video):
+    out, without = video.with_name("動画.html"), os.environ | {"PYTHONIOENCODING": "cp1252"}
+    command = [sys.executable, "-m", "lib.explain", str(video), "--out", str(out)]
+    done = subprocess.run(command, env=without, capture_output=True)
+    assert done.returncode == 0 and b"\\u52d5\\u753b.html" in done.stdout and out.is_file()
 
 
 def test_command_refuses_a_negative_start(video, capsys):

@@ -550,13 +550,13 @@ def test_a_form_that_does_not_fit_is_refused(noise):
         Own(Segments(), frame=4)
     with pytest.raises(ValueError, match="pathways: default_layer says whose map"):
         Own(Segments(), pathways=(4, 1), **ABOUT)
-    for pathways in (0, 1), (4, 0.5), (True,):
-        with pytest.raises(ValueError, match="pathways=.*: whole numbers above 0 are needed"):
+    for pathways in (0, 1), (4, 0.5), (True,), 4, None, torch.tensor([4, 1]):
+        with pytest.raises(ValueError, match="pathways=.*: a list of whole numbers above 0"):
             Own(Segments(), pathways=pathways, default_layer="model", **ABOUT)
     with pytest.raises(ValueError, match="choose from N3THW"):
         Own(Segments(), [], **ABOUT)
     for frames, fps in ("8", 4.0), (0, 4.0), (8, "4"), (8, 0), (8, float("nan")):
-        with pytest.raises(ExplainError, match="a whole number and a number above 0 are needed"):
+        with pytest.raises(ExplainError, match="the network wants frames=.*: not numbers above 0"):
             explain(Own(Segments(), "NT3HW", **ABOUT | dict(frames=frames, fps=fps)), noise)
     with pytest.raises(ExplainError, match="one a row, as they came in"):
         explain(Own(Segments(), "N3THW", **ABOUT), noise)  # colours and frames mixed up

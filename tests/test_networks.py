@@ -18,6 +18,8 @@ from timm.data import ImageNetInfo
 from lib.miniature import CLASSES
 from lib.model import networks
 
+CUDNN = torch.backends.cudnn.conv, torch.backends.cudnn.rnn
+
 
 @pytest.fixture(scope="module")
 def small():
@@ -250,10 +252,30 @@ def test_evaluation_mode_puts_everything_back(small, precision):
         assert not torch.backends.cudnn.allow_tf32
         with torch.backends.cudnn.flags(enabled=False):  # as a network may, inside
             raise KeyError
-    assert torch.backends.cudnn.conv.fp32_precision == precision
+    assert [kind.fp32_precision for kind in CUDNN] == [precision] * 2
     assert torch.backends.cudnn.allow_tf32 == (precision == "tf32")
     after = [m.training for m in network.modules()], [p.requires_grad for p in network.parameters()]
     assert before == after and not network.bn2._forward_hooks
+
+
+@pytest.mark.parametrize("conv, rnn, all_of_it", [
+    ("tf32", "ieee", "none"), ("ieee", "tf32", "none"), ("none", "none", "tf32"),
+])  # fmt: skip
+def test_evaluation_mode_keeps_all_bits_whatever_was_chosen(conv, rnn, all_of_it):
+    """Each of PyTorch's switches, the old one and the new ones, can turn TF32 on."""
+    try:
+        torch.backends.fp32_precision = all_of_it
+        for kind, precision in zip(CUDNN, (conv, rnn)):
+            kind.fp32_precision = precision
+        before = [kind.fp32_precision for kind in CUDNN]
+        with networks.evaluation_mode(torch.nn.Linear(1, 1)):
+            assert torch.backends.cudnn.conv.fp32_precision != "tf32"
+        assert [kind.fp32_precision for kind in CUDNN] == before
+        with networks.evaluation_mode(torch.nn.Linear(1, 1), exact=False):
+            assert [kind.fp32_precision for kind in CUDNN] == before
+    finally:
+        torch.backends.fp32_precision = "none"
+        torch.backends.cudnn.allow_tf32 = True
 
 
 def test_the_network_that_ships():

@@ -311,7 +311,8 @@ def test_a_checkpoint_that_is_none(tmp_path):
     for name in whole:
         torch.save({other: value for other, value in whole.items() if other != name}, path)
         spoilt.append(path.read_bytes())
-    for changed in dict(lines=5), dict(position=[1, 2]), dict(position=None), dict(trained={}):
+    places = [1, 2], None, (1.5, 0, [0.0] * 4), (-1, 0, [0.0] * 4), ("a", 0, [0.0] * 4)
+    for changed in dict(lines=5), dict(trained={}), *(dict(position=place) for place in places):
         torch.save(whole | changed, path)
         spoilt.append(path.read_bytes())
     for content in spoilt:
@@ -345,7 +346,9 @@ def test_settings_that_make_no_sense_are_refused_by_name(name, value, monkeypatc
     ("--resplit 1", "--resplit has no effect without --data"),
     ("--frames 1 --reverse", "--reverse has no effect with --frames 1"),
     ("--clips 0", "--clips: 0: must be at least 1"),
-    ("--weights w.json", "--weights FILE.json is the record"),
+    ("--weights w.json", "NAME.safetensors is needed, not best; the record is NAME.json"),
+    ("--weights last.pt", "NAME.safetensors is needed"),  # which the run writes itself
+    ("--weights best.safetensors", "not best"),
 ])  # fmt: skip
 def test_options_without_an_effect_are_refused_by_name(options, named, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["training", *options.split()])

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -37,6 +38,7 @@ def one_line(parser: ArgumentParser, *kinds: type[Exception], stopped=GOES_ON) -
     """Errors of these kinds, a killed process, too little memory, Ctrl-C and SIGTERM end a command
     in a line; for the last two it is `stopped`."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.stdout.reconfigure(errors="backslashreplace")  # a console may lack the letters of a name
     try:
         yield
     except KeyboardInterrupt:

@@ -33,10 +33,10 @@ def main() -> None:
     orders = FRAMES if args.single else ORDERS
     with one_line(parser, OSError, VideoError, stopped=STOPPED):  # others keep their traceback
         results = evaluate(network, clips, orders, args.workers).over(args.windows)
-    figures = figures_of_frames(results) if args.single else figures_of(results)
-    also = ("resplit", "windows") if args.data else ("seed",)
-    about = made_with(parser, args, "split", "classes", *also)
-    add_to_record(args.record, {"single_frame" if args.single else args.split: figures | about})
+        figures = figures_of_frames(results) if args.single else figures_of(results)
+        depends = only_with_data if args.data else ("split", "classes", "seed")
+        about = made_with(parser, args, *depends)
+        add_to_record(args.record, {"single_frame" if args.single else args.split: figures | about})
 
 
 def figures_of(results: Results) -> dict:

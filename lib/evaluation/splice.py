@@ -129,7 +129,7 @@ def main() -> None:
     network, clips = begin(parser, args, 40 * args.groups, SEED)
     with one_line(parser, OSError, ValueError, stopped=STOPPED):
         found = splice(network, clips, args.groups, args.methods, args.layer, args.fit)
-    add_to_record(args.record, {"splice": found | made_with(parser, args, "layer")})
+        add_to_record(args.record, {"splice": found | made_with(parser, args, "layer")})
 
 
 if __name__ == "__main__":

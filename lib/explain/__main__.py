@@ -58,8 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     A file, class or layer that is at fault ends it in a line, with 2."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if not options.clip:
-        parser.error("the name of the clip is empty")
+    if "" in (options.clip, options.out):
+        parser.error("the name of the clip, or of --out, is empty")
     path, out = Path(options.clip), Path(options.out or "none.html")
     stopped = STOPPED if out.suffix.lower() in OUTPUTS else GOES_ON
     with one_line(parser, VideoError, ExplainError, OSError, stopped=stopped):

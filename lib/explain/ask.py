@@ -89,8 +89,9 @@ def ask(network: nn.Module, inputs: Tensor) -> Tensor:
     refuses = f"the network refuses clips {tuple(inputs.shape)} {inputs.dtype}"
     with told(refuses, remedy), steady("the network"):
         logits = network(inputs)
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        given = f"the network gives {shape_of(logits)}; logits (N, K) are needed"
+    floats = isinstance(logits, Tensor) and logits.is_floating_point()
+    if not floats or logits.ndim != 2 or not logits.shape[1]:
+        given = f"the network gives {shape_of(logits)}; logits (N, K), floats, are needed"
         raise ExplainError(f"{given}: put it in a module whose forward returns them")
     if logits.isfinite().all():
         return logits

@@ -244,10 +244,9 @@ def _over_frames(maps: np.ndarray, steps: np.ndarray, frames: int) -> np.ndarray
 def sampling(network: nn.Module) -> tuple[int, float]:
     """How many frames, and how many of them a second, a network wants of a video."""
     count, fps = getattr(network, "frames", 16), getattr(network, "fps", FPS)
-    good = isinstance(count, int | np.integer) and isinstance(fps, int | float | np.floating)
+    good = isinstance(count, int | np.integer) and isinstance(fps, int | float | np.number)
     if not good or not (count > 0 and 0 < fps < np.inf):
-        what = f"the network wants frames={count!r}, fps={fps!r}"
-        raise ExplainError(f"{what}: a whole number and a number above 0 are needed")
+        raise ExplainError(f"the network wants frames={count!r}, fps={fps!r}: not numbers above 0")
     return count, fps
 
 

@@ -168,10 +168,13 @@ def evaluation_mode(network: nn.Module, exact=True) -> Iterator[list]:
     asking = [parameter for parameter in network.parameters() if parameter.requires_grad]
     compiled = "torch._dynamo" in sys.modules  # what compiles has loaded it; it loads slowly
     handles, cudnn = [], torch.backends.cudnn
-    tf32 = cudnn.conv.fp32_precision == "tf32"
+    before = cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
     try:
         network.eval()
-        cudnn.allow_tf32 = tf32 and not exact
+        if exact:
+            cudnn.allow_tf32 = False
+            inherited = cudnn.conv.fp32_precision == "tf32"  # from torch.backends
+            cudnn.conv.fp32_precision = "ieee" if inherited else "none"
         for parameter in asking:
             parameter.requires_grad_(False)
         eager = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
@@ -179,7 +182,8 @@ def evaluation_mode(network: nn.Module, exact=True) -> Iterator[list]:
         with eager, torch.autocast(device, enabled=False):
             yield handles
     finally:
-        cudnn.allow_tf32 = tf32
+        cudnn.allow_tf32 = before[0] == "tf32"
+        cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = before
         for handle in handles:
             handle.remove()
         for module in training:

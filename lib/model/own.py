@@ -28,10 +28,11 @@ class Own(nn.Module):
         super().__init__()
         if unknown := about.keys() - {*ABOUT}:
             raise ValueError(f"no argument {', '.join(unknown)}: there are {', '.join(ABOUT)}")
-        if form not in [*FORMS] or (pathways and form != "N3THW"):
+        listed = isinstance(pathways, tuple | list)
+        if not listed or not all(type(k) is int and k > 0 for k in pathways):
+            raise ValueError(f"pathways={pathways!r}: a list of whole numbers above 0 is needed")
+        if not isinstance(form, str) or form not in FORMS or (pathways and form != "N3THW"):
             raise ValueError(f"{form}: choose from {', '.join(FORMS)}; with pathways, the first")
-        if not all(type(k) is int and k > 0 for k in pathways):
-            raise ValueError(f"pathways={pathways!r}: whole numbers above 0 are needed")
         if pathways and "default_layer" not in about:
             raise ValueError("pathways: default_layer says whose map is meant; the maps add up")
         vars(self).update(about, form=form, pathways=pathways)

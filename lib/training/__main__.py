@@ -67,8 +67,8 @@ def choose_settings(parser: argparse.ArgumentParser, args: argparse.Namespace) -
             parser.error(f"--{name} has no effect {'with' if args.data else 'without'} --data")
     if args.reverse and args.frames == 1:
         parser.error("--reverse has no effect with --frames 1")
-    if args.weights and args.weights.suffix == ".json":
-        parser.error("--weights FILE.json is the record")
+    if args.weights and (args.weights.suffix != ".safetensors" or args.weights.stem == "best"):
+        parser.error("--weights NAME.safetensors is needed, not best; the record is NAME.json")
     values = {field.name: getattr(args, field.name) for field in fields(Settings)}
     given = {name: value for name, value in values.items() if value is not None}
     try:

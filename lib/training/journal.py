@@ -82,6 +82,8 @@ class Journal:
                 part.load_state_dict(saved[name])
             self.lines = [dict(line) for line in saved["lines"]]
             epochs, done, (loss, right, count, seconds) = saved["position"]
+            if not (type(epochs) is type(done) is int and min(epochs, done) >= 0):
+                raise ValueError(f"its position is {epochs}, {done}")
             return epochs, done, [loss, right, count, seconds]
         except CannotStart:
             raise

@@ -52,17 +52,9 @@ def script(source: Path = SCRIPT) -> str:
 
 
 def module() -> str:
-    """The viewer as an ES module, for anywidget in JupyterLab, Colab, VS Code, marimo::
-
-        class Viewer(anywidget.AnyWidget):
-            _esm = module()
-            html = traitlets.Unicode().tag(sync=True)
-            shown = traitlets.Dict().tag(sync=True)
-
-        viewer = Viewer(html=html(explanation))
-
-    `viewer.shown` becomes the frame, classIndex and mode that the reader has chosen.
-    """
+    """The viewer as an ES module: `_esm` of an anywidget, for JupyterLab, Colab, VS Code, marimo.
+    Its traits: `html`, what `html` gives, and `shown`, a dict (both of traitlets, `sync=True`),
+    which becomes the frame, classIndex and mode that the reader has chosen."""
     return _code(SCRIPT) + _code(WIDGET)
 
 
