@@ -46,7 +46,8 @@ def show(pictures, titles=(), columns=8, rows=(), width=7.2, **how) -> None:
     height, across = np.shape(pictures[0])[:2]
     lines = -(-len(pictures) // columns)
     points = max(8, width / 0.6)  # still read on a phone, where it is shrunk
-    above = points / 40 * -(-len(titles) // columns)  # inches
+    deep = max([1 + title.count("\n") for title in titles] or [0])
+    above = deep * points / 40 * -(-len(titles) // columns)  # inches
     tall = lines * (width / columns * height / across + 0.05) + above
     figure, axes = plt.subplots(
         lines, columns, figsize=(width, tall), squeeze=False

@@ -85,17 +85,19 @@ def intervals(
     controls: Collection[str],
     yardstick: str = "frame differences",
 ) -> None:
-    """A panel for each measure: mean and 95% interval of every map."""
+    """A panel for each measure: mean and 95% interval, in hundredths."""
     figure, axes = plt.subplots(1, len(measures), figsize=(9, 4.4), sharey=True)
     for axis, measure in zip(axes, measures):
         for place, name in enumerate(names):
             cell = found[name][measure]
             colour = "#888888" if name in controls else "#b5367a"
-            axis.plot([cell["low"], cell["high"]], [place] * 2, color=colour, lw=2)
-            axis.plot(cell["mean"], place, "o", color=colour, markersize=4)
-        mean = found[yardstick][measure]["mean"]
+            ends = [100 * cell["low"], 100 * cell["high"]]
+            axis.plot(ends, [place] * 2, color=colour, lw=2, clip_on=False)
+            mean = 100 * cell["mean"]
+            axis.plot(mean, place, "o", color=colour, ms=4, clip_on=False)
+        mean = 100 * found[yardstick][measure]["mean"]
         axis.axvline(mean, color="#888888", ls=":", lw=1)
-        axis.set(title=measure, xlim=(0, 1))
+        axis.set(title=measure, xlim=(0, 100))
     axes[0].set_yticks(range(len(names)), names, fontsize=8)
     axes[0].invert_yaxis()
     figure.tight_layout()
