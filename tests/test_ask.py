@@ -411,7 +411,7 @@ def test_logits_that_are_none_are_refused(frames, change, method):
         def forward(self, x):
             return change(super().forward(x))
 
-    with pytest.raises(ExplainError, match=r"logits \(N, K\), floats, are needed"):
+    with pytest.raises(ExplainError, match=r"logits \(N, K\) are needed, as floats"):
         explain(Other().eval(), frames, 0, method=method)
 
 

@@ -91,7 +91,7 @@ def ask(network: nn.Module, inputs: Tensor) -> Tensor:
         logits = network(inputs)
     floats = isinstance(logits, Tensor) and logits.is_floating_point()
     if not floats or logits.ndim != 2 or not logits.shape[1]:
-        given = f"the network gives {shape_of(logits)}; logits (N, K), floats, are needed"
+        given = f"the network gives {shape_of(logits)}; logits (N, K) are needed, as floats"
         raise ExplainError(f"{given}: put it in a module whose forward returns them")
     if logits.isfinite().all():
         return logits
