@@ -1,12 +1,14 @@
 """Maps against numbers worked out by hand, and against their own sums."""
 
 import copy
+import io
 import os
 import pickle
 import re
 import subprocess
 import sys
 import tracemalloc
+from contextlib import redirect_stdout
 from dataclasses import replace
 from zipfile import ZIP_DEFLATED, ZipFile
 
@@ -822,6 +824,13 @@ def test_command_refuses_an_empty_name(capsys):
         with pytest.raises(SystemExit, match="2"):
             main(arguments)
         assert "the name of the clip, or of --out, is empty" in capsys.readouterr().err
+
+
+def test_command_in_a_notebook(shipped, video):
+    """Whose stdout is no file of the machine's."""
+    with redirect_stdout(io.StringIO()) as said:
+        assert main([str(video)]) == 0
+    assert "1st" in said.getvalue()
 
 
 def test_command_on_a_console_that_lacks_the_letters_of_a_name(video):

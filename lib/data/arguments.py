@@ -36,9 +36,9 @@ def whole(least: int, most: float = float("inf"), kind=int) -> Callable[[str], i
 @contextmanager
 def one_line(parser: ArgumentParser, *kinds: type[Exception], stopped=GOES_ON) -> Iterator[None]:
     """Errors of these kinds, a killed process, too little memory, Ctrl-C and SIGTERM end a command
-    in a line; for the last two it is `stopped`."""
+    in a line; for the last two it is `stopped`. Letters that a console lacks are escaped."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.stdout.reconfigure(errors="backslashreplace")  # a console may lack the letters of a name
+    hasattr(sys.stdout, "reconfigure") and sys.stdout.reconfigure(errors="backslashreplace")
     try:
         yield
     except KeyboardInterrupt:
