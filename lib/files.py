@@ -24,9 +24,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         shutil.rmtree(part) if part.is_dir() else part.exists() and part.unlink()
 
 
-def unfinished(path: Path) -> list[Path]:
-    """What `write_whole` left beside `path` when it was killed."""
-    return list(path.parent.glob(f".{escape(path.stem[:40])}-{'[0-9a-f]' * 8}{path.suffix}"))
+def remove_unfinished(path: Path) -> None:
+    """Remove what `write_whole` left beside `path` when it was killed."""
+    for part in path.parent.glob(f".{escape(path.stem[:40])}-{'[0-9a-f]' * 8}{path.suffix}"):
+        part.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

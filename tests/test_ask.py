@@ -357,6 +357,13 @@ def test_a_wrong_argument_is_named(frames, wrong, told):
         explain(Small().eval(), frames, 0, method="gradcam", **wrong)
 
 
+@pytest.mark.parametrize("network", [None, "r3d_18", Small, lambda x: x])
+@pytest.mark.parametrize("method", ["cam", "gradcam", "occlusion"])
+def test_what_is_no_network_is_named(frames, network, method):
+    with pytest.raises(ExplainError, match="^network: .* is no module; lib.model.hub.load takes"):
+        explain(network, frames, method=method, preprocess=Small.preprocess)
+
+
 class Lazy(nn.Module):
     preprocess, classes = staticmethod(Small.preprocess), NAMES
 
@@ -404,7 +411,14 @@ def test_what_the_network_refuses_is_said_in_its_words(frames, make, told, metho
         explain(make(), frames, 0, method=method)
 
 
-@pytest.mark.parametrize("change", [torch.Tensor.int, torch.Tensor.bool, lambda x: x[:, :0]])
+def on_meta(x):
+    return x.to("meta")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [torch.Tensor.int, torch.Tensor.bool, torch.Tensor.to_sparse, on_meta, lambda x: x[:, :0]],
+)
 @pytest.mark.parametrize("method", ["cam", "gradcam", "occlusion"])
 def test_logits_that_are_none_are_refused(frames, change, method):
     class Other(Small):

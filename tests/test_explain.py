@@ -138,6 +138,7 @@ def test_copies_know_their_cells(network, frames, read_before):
         ({"classes": "abc"}, "texts are needed"),
         ({"classes": [1, 2, 3]}, "texts are needed"),
         ({"classes": ["a", "b", "\ud83d"]}, "valid in Unicode"),
+        ({"classes": ["a", "b", "c\0"]}, "valid in Unicode"),
         ({"times": [0, 1, 2, 3, 4]}, r"times .* list: an array \(5,\) of floats is needed"),
         ({"cells": None}, "growing numbers"),
         ({"cells": (np.arange(4) / 4,)}, "growing numbers"),
@@ -820,10 +821,11 @@ def test_command_refuses_weights_of_something_else(video, capsys, content):
 
 def test_command_refuses_an_empty_name(capsys):
     """Which would be the folder that it is called from: a variable of the shell that is not set."""
-    for arguments in ["", "--out", "somewhere"], ["clip.mp4", "--out", ""]:
+    files = [["clip.mp4", option, ""] for option in ("--out", "--weights")]
+    for arguments in ["", "--out", "somewhere"], *files:
         with pytest.raises(SystemExit, match="2"):
             main(arguments)
-        assert "the name of the clip, or of --out, is empty" in capsys.readouterr().err
+        assert ": the name is empty" in capsys.readouterr().err
 
 
 def test_command_in_a_notebook(shipped, video):

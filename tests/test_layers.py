@@ -126,5 +126,8 @@ def test_the_command(network, tmp_path, monkeypatch, capsys):
     write_video(tmp_path / "clip.mp4", np.zeros((8, 48, 48, 3), np.uint8), 4)
     assert command.main([str(tmp_path / "clip.mp4"), "--layers"]) == 0
     assert "relu2  16x64x64" in capsys.readouterr().out  # of 256x256 pixels
+    for option in ["--class", "0"], ["--out", "page.html"], ["--motion"]:
+        assert ended([str(tmp_path / "clip.mp4"), "--layers", *option]) == 2
+        assert "without --out or a class" in capsys.readouterr().err
     assert ended([str(tmp_path / "gone.mp4"), "--layers"]) == 2
     assert "no such file" in capsys.readouterr().err

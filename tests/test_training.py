@@ -198,11 +198,13 @@ def test_a_disk_that_is_full_is_one_error_and_the_last_checkpoint_stays(tmp_path
 
 def test_only_its_own_unfinished_files_are_removed(tmp_path):
     kept = [".notes-20260101.txt", ".last-notes.pt", "last-0123abcd.pt"]
-    for name in (*kept, ".last-0123abcd.pt"):
+    for name in (*kept, ".last-0123abcd.pt", ".w-0123abcd.safetensors"):
         (tmp_path / name).write_text("")
     (tmp_path / ".cache-abcdefab.d").mkdir()
     journal.Journal(tmp_path, {}, {}).resume()
-    assert {path.name for path in tmp_path.iterdir()} == {*kept, ".cache-abcdefab.d"}
+    networks.save(network(), tmp_path / "w.safetensors")
+    kept += [".cache-abcdefab.d", "w.safetensors"]
+    assert {path.name for path in tmp_path.iterdir()} == {*kept}
 
 
 def test_each_update_is_told_and_each_so_many_are_logged(tmp_path):
@@ -312,7 +314,14 @@ def test_a_checkpoint_that_is_none(tmp_path):
         torch.save({other: value for other, value in whole.items() if other != name}, path)
         spoilt.append(path.read_bytes())
     places = [1, 2], None, (1.5, 0, [0.0] * 4), (-1, 0, [0.0] * 4), ("a", 0, [0.0] * 4)
-    for changed in dict(lines=5), dict(trained={}), *(dict(position=place) for place in places):
+    places += (0, 0, [0.0] * 4), (2, 0, [0.0] * 4), (1, 0, ["a"] * 4)
+    changes = [dict(position=place) for place in places]
+    changes += [dict(lines=lines) for lines in (5, [], whole["lines"] * 2, [dict(epoch=1)])]
+    changes += [dict(lines=whole["lines"] * 2, position=(2, 0, [0.0] * 4))]  # of one epoch
+    learned = whole["trained"]
+    for name in list(learned)[0], next(name for name in learned if "running_var" in name):
+        changes += [dict(trained=learned | {name: learned[name] * float("nan")})]
+    for changed in dict(trained={}), *changes:
         torch.save(whole | changed, path)
         spoilt.append(path.read_bytes())
     for content in spoilt:

@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 
 from book.experiments.rows import DEVICE, Rows
 from lib import miniature
-from lib.data.arguments import one_line
+from lib.data.arguments import named, one_line
 from lib.evaluation import read_record
 from lib.explain.clip import frames_alone
 from lib.explain.maps import GRADIENT_METHODS, maps_of, watching
@@ -133,10 +133,10 @@ def begin(
     """Parse the command of an experiment on maps; the network, what the figures of a clip depend
     on, and the rows of each part that are there already."""
     add = parser.add_argument
-    add("--weights", type=Path, default=networks.WEIGHTS, help="file of weights (the package's)")
+    add("--weights", type=named, default=networks.WEIGHTS, help="file of weights (the package's)")
     add("--seed", type=int, default=11, help="another seed draws other clips (%(default)s)")
-    add("--folder", type=Path, default=Path("runs/faithfulness"), help="of rows (%(default)s)")
-    add("--record", type=Path, help="JSON file to put the figures in")
+    add("--folder", type=named, default=Path("runs/faithfulness"), help="of rows (%(default)s)")
+    add("--record", type=named, help="JSON file to put the figures in")
     args = parser.parse_args()
     with one_line(parser, OSError, ValueError):
         read_record(args.record)

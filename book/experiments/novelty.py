@@ -1,12 +1,11 @@
 """What does a new clip cost that shows new objects, or new backgrounds, or both?"""
 
 import argparse
-from pathlib import Path
 
 from torch import nn
 
 from book.experiments.rows import DEVICE, made_by
-from lib.data.arguments import one_line
+from lib.data.arguments import named, one_line
 from lib.evaluation import add_to_record, evaluate, read_record
 from lib.miniature import CLASSES, Fresh
 from lib.model import networks
@@ -40,10 +39,10 @@ def main() -> None:
         description="Accuracy on newly drawn clips, by what is new in them.",
     )
     add = parser.add_argument
-    add("--weights", type=Path, default=networks.WEIGHTS, help="file of weights (the package's)")
+    add("--weights", type=named, default=networks.WEIGHTS, help="file of weights (the package's)")
     add("--clips", type=int, default=200, help="of each kind (%(default)s)")
     add("--seed", type=int, default=7, help="another seed draws other clips (%(default)s)")
-    add("--record", type=Path, help="JSON file to add the figures to, under `novelty`")
+    add("--record", type=named, help="JSON file to add the figures to, under `novelty`")
     args = parser.parse_args()
     with one_line(parser, OSError, ValueError):
         read_record(args.record)

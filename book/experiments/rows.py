@@ -16,6 +16,7 @@ import torch
 from scipy.stats import bootstrap, permutation_test, rankdata, spearmanr
 from tqdm import tqdm
 
+from lib.data.arguments import named
 from lib.evaluation import read_record
 from lib.evaluation.marks import YARDSTICK
 from lib.files import write_text
@@ -161,7 +162,7 @@ def budget_arguments(add: Callable, clips: int, epochs: int, tests: int, size: i
     add("--epochs", type=int, default=epochs)
     add("--tests", type=int, default=tests, help="test clips (%(default)s)")
     add("--size", type=int, default=size, help="side of the frames (%(default)s)")
-    add("--record", type=Path, default=Path(record), help="JSON file (%(default)s)")
+    add("--record", type=named, default=Path(record), help="JSON file (%(default)s)")
 
 
 def begun(args: argparse.Namespace, settings: Settings, experiment: str) -> dict:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import parent_process
+from pathlib import Path
 from threading import Thread
 
 MOST_PROCESSES = 61  # that a pool may have on Windows
@@ -31,6 +32,13 @@ def whole(least: int, most: float = float("inf"), kind=int) -> Callable[[str], i
         return kind(text)
 
     return number
+
+
+def named(text: str) -> Path:
+    """The `type` of a file or folder: an empty name would be the folder that one is in."""
+    if not text:
+        raise ArgumentTypeError("the name is empty")
+    return Path(text)
 
 
 @contextmanager

@@ -1,7 +1,5 @@
-"""A dataset made quick to read: `python -m lib.data.cache ROOT FOLDER --side 256`.
-
-Every video becomes a zip of JPEGs, twelve a second, which `SomethingSomething(FOLDER, ...)` opens.
-"""
+"""Copy a dataset so that it is quick to read: each video becomes a zip of small JPEGs, twelve a
+second, which `SomethingSomething(FOLDER, ...)` opens."""
 
 import argparse
 import io
@@ -15,7 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from lib.data.arguments import MOST_PROCESSES, one_line, processes, whole
+from lib.data.arguments import MOST_PROCESSES, named, one_line, processes, whole
 from lib.data.something import CACHED, Annotations, Item
 from lib.data.video import JPEG_RATE, duration, read_clip
 from lib.files import write_text, write_whole
@@ -81,13 +79,10 @@ def _zip(path: Path, frames: np.ndarray, side: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.data.cache",
-        description="Copy a dataset so that it is quick to read: each video a zip of small JPEGs.",
-    )
+    parser = argparse.ArgumentParser(prog="python -m lib.data.cache", description=__doc__)
     add = parser.add_argument
-    add("root", type=Path, help="folder of the dataset, either release")
-    add("folder", type=Path, help="folder to write")
+    add("root", type=named, help="folder of the dataset, either release")
+    add("folder", type=named, help="folder to write")
     add("--side", type=whole(1), default=256, help="shorter side of the frames (%(default)s)")
     add("--workers", type=whole(1, MOST_PROCESSES), help="processes (one for each core)")
     args = parser.parse_args()

@@ -1,4 +1,5 @@
-"""Is a dataset whole? `python -m lib.data.check ROOT` reads every clip once, before a long run."""
+"""Read every clip of a dataset once, before a long run, and list what is missing, unreadable, too
+short or unlabelled, and all faults of the annotations. Exits with 1 where there is any."""
 
 import argparse
 from collections.abc import Iterable
@@ -9,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from lib.data.arguments import MOST_PROCESSES, STOPPED, one_line, processes, whole
+from lib.data.arguments import MOST_PROCESSES, STOPPED, named, one_line, processes, whole
 from lib.data.labels import CLASS_SETS, class_set
 from lib.data.something import SPLITS, Annotations, Classes, gathered
 from lib.data.video import VideoError, read_clip
@@ -100,13 +101,9 @@ def _different_frames(path: Path) -> int | str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.data.check",
-        description="Read every clip of a dataset once and list what is missing, unreadable, too "
-        "short or unlabelled, and all faults of the annotations. Exits with 1 where there is any.",
-    )
+    parser = argparse.ArgumentParser(prog="python -m lib.data.check", description=__doc__)
     add = parser.add_argument
-    add("root", type=Path, help="folder of the dataset, either release")
+    add("root", type=named, help="folder of the dataset, either release")
     add("--classes", choices=CLASS_SETS, default="174", help="set of classes (%(default)s)")
     add("--splits", nargs="+", choices=SPLITS, default=SPLITS, help="splits to read (all)")
     add("--workers", type=whole(1, MOST_PROCESSES), help="processes (one for each core)")

@@ -1,4 +1,5 @@
-"""The command: `python -m lib.evaluation --help`."""
+"""Accuracy of a trained network on a dataset, or on newly drawn miniature test clips, whose
+objects, hands and backgrounds it has never seen."""
 
 import numpy as np
 
@@ -12,11 +13,7 @@ FRAMES = [f"frame {t}" for t in range(16)]  # each alone
 
 
 def main() -> None:
-    parser = make_parser(
-        "lib.evaluation",
-        "Accuracy of a trained network on a dataset, or on newly drawn miniature test clips, whose "
-        "objects, hands and backgrounds it has never seen.",
-    )
+    parser = make_parser("lib.evaluation", __doc__)
     add = parser.add_argument
     add("--windows", type=whole(1), default=1, help="with --data: of a clip (%(default)s)")
     add("--clips", type=whole(1), default=600, help="without --data: to draw (%(default)s)")

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 from torch.utils.data import Dataset
 
-from lib.data.arguments import STOPPED, one_line
+from lib.data.arguments import STOPPED, named, one_line
 from lib.data.labels import CLASS_SETS, class_set
 from lib.data.something import SPLITS, SomethingSomething
 from lib.evaluation.accuracy import refuse_other_classes
@@ -23,12 +23,12 @@ def make_parser(name: str, description: str) -> argparse.ArgumentParser:
     """A parser with the arguments of all of them."""
     parser = argparse.ArgumentParser(prog=f"python -m {name}", description=description)
     add = parser.add_argument
-    add("--data", type=Path, help="folder of Something-Something, or of a cache")
+    add("--data", type=named, help="folder of Something-Something, or of a cache")
     add("--split", choices=SPLITS, default="test", help="with --data (%(default)s)")
     add("--classes", choices=CLASS_SETS, default="40", help="with --data (%(default)s)")
     add("--resplit", type=int, metavar="SEED", help="with --data: as in training")
-    add("--weights", type=Path, default=WEIGHTS, help="file of weights (the package's)")
-    add("--record", type=Path, help="JSON file to add the figures to")
+    add("--weights", type=named, default=WEIGHTS, help="file of weights (the package's)")
+    add("--record", type=named, help="JSON file to add the figures to")
     return parser
 
 

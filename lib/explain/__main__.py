@@ -1,4 +1,5 @@
-"""`python -m lib.explain clip.mp4 --out clip.html`: what the trained network sees in a video."""
+"""Show what a trained network sees in a video: prints the two most probable classes, and writes the
+evidence on every frame."""
 
 import argparse
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from torch import nn
 
-from lib.data.arguments import GOES_ON, STOPPED, one_line, whole
+from lib.data.arguments import GOES_ON, STOPPED, named, one_line, whole
 from lib.data.video import VideoError, read_clip
 from lib.explain.ask import most_probable, network_inputs
 from lib.explain.clip import METHODS, explain, sampling
@@ -23,17 +24,13 @@ from lib.model.networks import load
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.explain",
-        description="Show what a trained network sees in a video: prints the two most probable "
-        "classes, and writes the evidence on every frame.",
-        epilog="example: python -m lib.explain clip.mp4 --out clip.html",
-    )
+    example = "example: python -m lib.explain clip.mp4 --out clip.html"
+    parser = argparse.ArgumentParser("python -m lib.explain", description=__doc__, epilog=example)
     add, cls = parser.add_argument, "NAME|INDEX"
     what = "a video file, or a zip or folder of JPEGs 00001.jpg, 00002.jpg, ...: 16 frames, 4 a "
     what += "second, from its middle; others with --network. Or a folder of such clips, also in "
     what += "folders inside it: all of them, to --out DIR; started again it goes on"
-    add("clip", help=what)
+    add("clip", type=named, help=what)
     add("--class", dest="cls", metavar=cls, help="class to show (default: the most probable)")
     add("--versus", metavar=cls, help="why not this class? its evidence is taken from --class's")
     add("--motion", action="store_true", help="also each frame alone: what is left is motion")
@@ -41,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--method", choices=METHODS, help="cam: all classes at once (default, if the network fits)")
     add("--layer", metavar="NAME", help="module to explain, not with cam (default: the last)")
     which = parser.add_mutually_exclusive_group().add_argument
-    which("--weights", metavar="FILE", help="of a network trained by lib.training (default: ours)")
+    which("--weights", type=named, metavar="FILE", help="written by lib.training (default: ours)")
     others = "somebody else's network: one of torchvision, such as swin3d_t; a video classifier of "
     others += "transformers, by its name on huggingface.co or the folder it was saved in; or a 2D "
     others += "network of timm, frame by frame, such as timm/resnet18"
@@ -49,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--layers", action="store_true", help="list the layers that can be explained, their price")
     kinds = ".html: a page with the viewer; .gif, .mp4, .webm: original and overlay side by side; "
     kinds += ".npz: the numbers; for a folder: the folder of a page, a table and the numbers"
-    add("-o", "--out", metavar="FILE|DIR", help=kinds)
+    add("-o", "--out", type=named, metavar="FILE|DIR", help=kinds)
     return parser
 
 
@@ -58,12 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     A file, class or layer that is at fault ends it in a line, with 2."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if "" in (options.clip, options.out):
-        parser.error("the name of the clip, or of --out, is empty")
-    path, out = Path(options.clip), Path(options.out or "none.html")
+    path, out = options.clip, options.out or Path("none.html")
     stopped = STOPPED if out.suffix.lower() in OUTPUTS else GOES_ON
     with one_line(parser, VideoError, ExplainError, OSError, stopped=stopped):
         if options.layers:
+            if options.out or options.cls or options.versus or options.motion:
+                raise ExplainError("--layers is a table of the network, without --out or a class")
             network = _network(options)
             print(table(network, read_clip(path, *sampling(network), options.start, 256)))
             return 0
@@ -95,11 +92,11 @@ def _clip(options: argparse.Namespace) -> int:
 def _folder(options: argparse.Namespace) -> int:
     if options.out is None:
         raise ExplainError("a folder of clips needs --out DIR")
-    if Path(options.out).suffix.lower() in OUTPUTS:
+    if options.out.suffix.lower() in OUTPUTS:
         raise ExplainError(f"{options.out}: a folder of clips needs a folder to write to")
     if options.cls or options.versus or options.motion:
         raise ExplainError("a folder of clips: --class, --versus and --motion are for one clip")
-    network, out = _network(options), Path(options.out)
+    network, out = _network(options), options.out
     settings = {
         "folder": realpath(options.clip),
         "network": f"{Path(options.network or options.weights or 'ours').name} "
@@ -110,7 +107,7 @@ def _folder(options: argparse.Namespace) -> int:
         "start": options.start,
     }
     one = partial(_explained, network, options)
-    faults = explain_folder(Path(options.clip), out, settings, one)
+    faults = explain_folder(options.clip, out, settings, one)
     print(f"written: {out / 'index.html'}, {out / 'clips.csv'}, and a .npz for each clip")
     for fault in faults.values():
         print(f"not explained: {fault}", file=sys.stderr)

@@ -21,6 +21,8 @@ MOST = 5  # classes that a network of many is asked about, one by one
 def network_inputs(network: nn.Module, frames: np.ndarray, preprocess=None) -> Tensor:
     """Frames (T, H, W, 3) uint8 as (1, 3, T, H, W), where and in the precision that the network
     wants them; `preprocess` None is the network's own."""
+    if not isinstance(network, nn.Module):
+        raise ExplainError(f"network: {network!r:.60} is no module; lib.model.hub.load takes names")
     preprocess = preprocess or getattr(network, "preprocess", None)
     if preprocess is None:
         raise ExplainError("no preprocess: pass preprocess=, or put the network in lib.model.Own")
@@ -89,8 +91,8 @@ def ask(network: nn.Module, inputs: Tensor) -> Tensor:
     refuses = f"the network refuses clips {tuple(inputs.shape)} {inputs.dtype}"
     with told(refuses, remedy), steady("the network"):
         logits = network(inputs)
-    floats = isinstance(logits, Tensor) and logits.is_floating_point()
-    if not floats or logits.ndim != 2 or not logits.shape[1]:
+    plain = isinstance(logits, Tensor) and logits.layout == torch.strided and not logits.is_meta
+    if not plain or not logits.is_floating_point() or logits.ndim != 2 or not logits.shape[1]:
         given = f"the network gives {shape_of(logits)}; logits (N, K) are needed, as floats"
         raise ExplainError(f"{given}: put it in a module whose forward returns them")
     if logits.isfinite().all():

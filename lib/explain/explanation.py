@@ -76,7 +76,7 @@ class Explanation:
         note, indices = vars(self)["geometry_note"], (*self.mapped, self.label or 0)
         texts = *self.classes, self.method, self.layer, "" if callable(note) else note
         sound = (type(x) is str and x == x.encode(errors="ignore").decode() for x in texts)
-        if not all(sound) or isinstance(self.classes, str):
+        if not all(sound) or "\0" in "".join(texts) or isinstance(self.classes, str):
             raise ExplainError("classes, method, layer, note: texts are needed, valid in Unicode")
         t, side = (*np.shape(self.frames), 0, 0)[:2]
         k, cells = len(self.classes), (*np.shape(self.maps), 0, 0)[2:4]

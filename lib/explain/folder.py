@@ -24,7 +24,7 @@ from lib.data.jpegs import is_frame
 from lib.data.streams import VIDEO_SUFFIXES
 from lib.data.video import VideoError
 from lib.explain.explanation import ExplainError, Explanation
-from lib.files import unfinished, write_text
+from lib.files import remove_unfinished, write_text
 
 CLIPS = (*VIDEO_SUFFIXES, ".zip")
 DONE = "explained.jsonl"  # in the folder written to: a line for each clip
@@ -159,8 +159,7 @@ def _explained(path: Path, saved: Path, one: Callable[[Path], Explanation]) -> E
     if len(os.fsencode(saved.name)) > 255:
         raise VideoError(f"{path}: its name is too long for {saved.suffix} behind it; shorten it")
     saved.parent.mkdir(parents=True, exist_ok=True)
-    for part in unfinished(saved):
-        part.unlink()
+    remove_unfinished(saved)
     explanation = one(path)
     explanation.save(saved)
     return explanation

@@ -1,21 +1,17 @@
-"""Write the network as a graph that a page can run: `python -m lib.live --help`."""
+"""Write one ONNX graph, which a page can run, of a network and the maps of all its classes, and how
+far it is from PyTorch. Needs the extra `live` of the package."""
 
 import argparse
-from pathlib import Path
 
-from lib.data.arguments import STOPPED, one_line
+from lib.data.arguments import STOPPED, named, one_line
 from lib.live.export import GRAPH, export
 from lib.model import WEIGHTS
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.live",
-        description="Write one ONNX graph that gives the logits and the maps of all classes, and a "
-        "record of how far it is from PyTorch. Needs the extra `live` of the package.",
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="(those that ship)")
+    parser = argparse.ArgumentParser(prog="python -m lib.live", description=__doc__)
+    parser.add_argument("--out", type=named, required=True, help="folder to write to")
+    parser.add_argument("--weights", type=named, default=WEIGHTS, help="(those that ship)")
     args = parser.parse_args()
     with one_line(parser, OSError, ValueError, stopped=STOPPED):
         record = export(args.out, args.weights)

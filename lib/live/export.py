@@ -18,6 +18,7 @@ import lib.explain.maps
 import lib.model
 from lib.data.video import Clip
 from lib.explain import explain
+from lib.explain.ask import after
 from lib.explain.clip import sampling
 from lib.explain.maps import class_maps, watching
 from lib.files import write_text, write_whole
@@ -39,9 +40,7 @@ class InPage(nn.Module):
         super().__init__()
         self.network, self.head = network, head
         self.seen: list[Tensor] = []
-        network.get_submodule(layer).register_forward_hook(
-            lambda *given: self.seen.append(given[2])
-        )
+        after(network.get_submodule(layer), self.seen.append)
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(getattr(network.preprocess, name)))
 

@@ -1,9 +1,10 @@
-"""Draw the miniature Something-Something: `python -m lib.miniature --help`."""
+"""Draw the miniature Something-Something: the clips and annotations of one of its releases, and the
+truth. A run that was stopped goes on where it was."""
 
 import argparse
 import re
 
-from lib.data.arguments import MOST_PROCESSES, one_line, whole
+from lib.data.arguments import MOST_PROCESSES, named, one_line, whole
 from lib.data.something import RELEASES
 from lib.miniature.clip import CLASSES
 from lib.miniature.dataset import MOST_CLIPS, write
@@ -19,13 +20,9 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.miniature",
-        description="Draw the miniature Something-Something: the clips and annotations of one of "
-        "its releases, and the truth. A run that was stopped goes on where it was.",
-    )
+    parser = argparse.ArgumentParser(prog="python -m lib.miniature", description=__doc__)
     add = parser.add_argument
-    add("root", nargs="?", default="data/miniature", help="folder (%(default)s)")
+    add("root", type=named, nargs="?", default="data/miniature", help="folder (%(default)s)")
     add("--clips", type=whole(1, MOST_CLIPS), default=1600, help="split 8:1:1 (%(default)s)")
     add("--seed", type=whole(0), default=0)
     sides = "side, or WIDTHxHEIGHT, in pixels (%(default)s)"

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as as_bytes
 from torch import Tensor, nn
 
-from lib.files import write_whole
+from lib.files import remove_unfinished, write_whole
 from lib.model.framewise import Framewise, SeeMotion, TwoStages
 from lib.model.hardware import channels_last
 from lib.model.inflate import inflate
@@ -221,6 +221,7 @@ def save(network: nn.Module, path: Path | str) -> None:
     about = dict(classes=network.classes, profile=asdict(network.profile))
     content = as_bytes(tensors, {"about": json.dumps(about)})  # of several, the order would vary
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(path)
     write_whole(path, lambda part: part.write_bytes(content))
 
 

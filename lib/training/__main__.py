@@ -1,4 +1,5 @@
-"""The command: `python -m lib.training --help`."""
+"""Train on a dataset, or on newly drawn miniature clips, and write the weights. Stopped and started
+again, it goes on. Several GPUs: torchrun --nproc-per-node N -m lib.training."""
 
 import argparse
 import inspect
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from lib.data.arguments import one_line, whole
+from lib.data.arguments import named, one_line, whole
 from lib.data.labels import CLASS_SETS, class_set
 from lib.data.something import SomethingSomething
 from lib.data.video import VideoError
@@ -35,20 +36,16 @@ def main() -> None:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.training",
-        description="Train on a dataset, or on newly drawn miniature clips, and write the weights. "
-        "Stopped and started again, it goes on. Several GPUs: torchrun --nproc-per-node N -m ...",
-    )
+    parser = argparse.ArgumentParser(prog="python -m lib.training", description=__doc__)
     add = parser.add_argument
     add("--profile", choices=networks.PROFILES, default="default")
     add("--start", choices=("scratch", "mean", "centre"), help="without or with ImageNet's weights")
-    add("--data", type=Path, help="folder of Something-Something, either release, or a cache of it")
+    add("--data", type=named, help="folder of Something-Something, or of a cache of it")
     add("--classes", choices=CLASS_SETS, default="40", help="with --data (%(default)s)")
     add("--resplit", type=int, metavar="SEED", help="with --data: a new random split, 8:1:1")
     add("--clips", type=whole(1), default=2000, help="without --data: of an epoch (%(default)s)")
-    add("--folder", type=Path, help="checkpoints and log (default: runs/PROFILE)")
-    add("--weights", type=Path, help="file to write (default: in FOLDER)")
+    add("--folder", type=named, help="checkpoints and log (default: runs/PROFILE)")
+    add("--weights", type=named, help="file to write (default: in FOLDER)")
     comments = dict(re.findall(r"(\w+): .*  # (.*)", inspect.getsource(Settings)))
     for field in fields(Settings):  # without a default here: the profile's recipe has them
         boolean = dict(action=argparse.BooleanOptionalAction)

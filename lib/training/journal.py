@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lib.data.something import Item
-from lib.files import unfinished, write_text, write_whole
+from lib.files import remove_unfinished, write_text, write_whole
 from lib.training import distributed
 
 REMEDY = "name another folder (--folder), or remove it"
@@ -66,9 +66,8 @@ class Journal:
         """Load the last checkpoint, where there is one: whole epochs, updates of the next one, sums
         over these. CannotStart if it is another run's, naming what differs."""
         if self.writes:
-            for name in ("last.pt", "best.safetensors", "log.jsonl"):
-                for left in unfinished(self.folder / name):
-                    left.unlink(missing_ok=True)
+            remove_unfinished(self.folder / "last.pt")
+            remove_unfinished(self.folder / "log.jsonl")
         if not self.folder or not (path := self.folder / "last.pt").is_file():
             return 0, 0, [0.0] * 4
         try:
@@ -84,7 +83,12 @@ class Journal:
             epochs, done, (loss, right, count, seconds) = saved["position"]
             if not (type(epochs) is type(done) is int and min(epochs, done) >= 0):
                 raise ValueError(f"its position is {epochs}, {done}")
-            return epochs, done, [loss, right, count, seconds]
+            logged = [float(line["val_top1"]) for line in self.epochs()]
+            if not len(logged) == epochs <= now.get("epochs", epochs):
+                raise ValueError(f"it has lines of {len(logged)} epochs, its position is {epochs}")
+            if not all(map(finite, self.state.values())):
+                raise ValueError("it has weights that are not finite")
+            return epochs, done, [float(x) for x in (loss, right, count, seconds)]
         except CannotStart:
             raise
         except Exception as error:  # torch.load raises many kinds
@@ -106,6 +110,12 @@ class Journal:
     def epochs(self) -> list[dict]:
         """The lines of whole epochs."""
         return [line for line in self.lines if "epoch" in line]
+
+
+def finite(part) -> bool:
+    """Whether all numbers are, of a network or of whatever else has a `state_dict`."""
+    tensors = (x for x in part.state_dict().values() if isinstance(x, torch.Tensor))
+    return all(x.isfinite().all() for x in tensors)
 
 
 def read(folder: Path | str) -> list[dict]:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from lib.model import hardware, networks
 from lib.training import batches, distributed
 from lib.training.batches import Features, examples, parts, remember, seeded
-from lib.training.journal import CannotStart, Diverged, Journal, alone, facts
+from lib.training.journal import CannotStart, Diverged, Journal, alone, facts, finite
 from lib.training.settings import Settings
 
 BLOCKS = "Bottleneck", "BasicBlock", "InvertedResidual", "DepthwiseSeparableConv"  # residual ones
@@ -108,7 +108,7 @@ def _train(
             sums += step(model, batch, optimizer, scheduler, settings)
             if number % checkpoint_every == 0 or number == length:
                 loss, right, count = distributed.summed(sums).tolist()
-                if not (isfinite(loss) and all(x.isfinite().all() for x in trained.parameters())):
+                if not (isfinite(loss) and finite(trained)):
                     update = f"update {number} of epoch {epoch + 1}"
                     raise Diverged(f"loss or weights are not finite at {update}: {SMALLER}")
                 seen = [a + b for a, b in zip(seen, (loss, right, count, time.time() - begun))]
