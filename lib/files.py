@@ -2,10 +2,13 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 from uuid import uuid4
+
+from filelock import FileLock, Timeout
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -28,6 +31,18 @@ def remove_unfinished(path: Path) -> None:
     """Remove what `write_whole` left beside `path` when it was killed."""
     for part in path.parent.glob(f".{escape(path.stem[:40])}-{'[0-9a-f]' * 8}{path.suffix}"):
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """The only run in a folder: an OSError for a second one. A run that is killed frees it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(folder / ".running.lock", blocking=False).acquire()
+    except Timeout as error:
+        raise OSError(f"{folder}: another run is in this folder; wait, or name another") from error
+    with lock:
+        yield
 
 
 def write_text(path: Path, text: str) -> None:

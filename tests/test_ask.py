@@ -397,7 +397,7 @@ def scripted():
     "make, told",
     [
         (Lazy, "conv.weight has no shape yet: run the network on a clip first"),
-        (scripted, "made by torch.jit, without layers to look at"),
+        (scripted, "made by torch.jit or .export, without layers"),
         (TwoKinds, "the network refuses clips .* must have the same dtype"),
         (TooSmall, "refuses clips .* can't be greater than actual input size"),
         (lambda: Own(Small(), "NT3HW", preprocess=Small.preprocess), "to have 3 channels, but got"),

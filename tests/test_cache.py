@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -40,9 +41,19 @@ def test_goes_on_where_it_was_stopped(root, tmp_path):  # noqa: F811
     with pytest.raises(FileNotFoundError, match="unpack or draw"):  # half made: no dataset yet
         SomethingSomething(folder, "train")
     broken.write_bytes(whole)
-    (root / "videos/7.webm").write_bytes(b"")  # is in the cache already
+    (folder / "cached/.7-0123abcd.zip").touch()  # of a run that was killed
+    seven, other = folder / "cached/7.zip", root / "videos/7.webm"
+    before = seven.stat().st_mtime_ns
     cache.build_cache(root, folder, side=16)
     assert len(SomethingSomething(folder, "train")) == 3
+    assert seven.stat().st_mtime_ns == before and len(list(seven.parent.iterdir())) == 6
+    for spoil in partial(seven.write_bytes, b""), partial(shutil.copy, broken, other):
+        spoil()
+        cache.build_cache(root, folder, side=16)
+        assert seven.stat().st_mtime_ns != before  # made again
+        before = seven.stat().st_mtime_ns
+    same = (read_clip(folder / f"cached/{name}.zip").frames for name in (7, 12))
+    assert np.array_equal(*same)
     with pytest.raises(ValueError, match="has frames of another side or dataset; name another"):
         cache.build_cache(root, folder, side=24)
     with pytest.raises(ValueError, match="small: is a cache itself"):

@@ -1,6 +1,7 @@
 """Figures worked out by hand, and the recorded accuracy found again on fresh clips."""
 
 import json
+import os
 import sys
 from unittest.mock import Mock
 
@@ -275,7 +276,7 @@ def test_the_command_refuses_in_a_line_before_a_long_run(ten, command):
     assert "trained on 10 other classes than the 40 asked for" in command("--clips", 1)
     assert "no effect without --data" in command("--windows", 3)
     assert "no effect with --data" in command(*data, "--seed=3")
-    assert "--clips: 0: must be at least 1" in command("--clips", 0)
+    assert "--clips: 0: must be from 1 to" in command("--clips", 0)
     data = (*data, "--classes", "10")
     for name, content in ("foreign", b"no weights at all"), ("cut", None):
         file = ten / f"{name}.safetensors"
@@ -283,13 +284,16 @@ def test_the_command_refuses_in_a_line_before_a_long_run(ten, command):
         error = command(*data, "--weights", file)
         assert str(file) in error and len(error.splitlines()) == 1
     assert "missing" in command(*data, "--weights", ten / "missing.safetensors")
-    assert "--workers: -1: must be at least 0" in command(*data, "--workers", -1)
+    assert "--workers: -1: must be from 0 to" in command(*data, "--workers", -1)
     for text in ("no JSON", "[1, 2]", "[]", '"text"', "", "null"):
         (ten / "figures.json").write_text(text)
         error = command(*data, "--record", ten / "figures.json")
         assert "figures.json: not figures in JSON" in error and len(error.splitlines()) == 1
         assert (ten / "figures.json").read_text() == text
     assert "no such folder" in command(*data, "--record", ten / "nowhere" / "figures.json")
+    os.mkfifo(ten / "pipe")
+    assert "pipe: not figures in JSON (a folder, pipe or d" in command("--record", ten / "pipe")
+    assert "--clips: 99999999999999999999: must be from" in command("--clips", "9" * 20)
 
 
 def test_a_place_for_the_record_that_goes_is_said_in_a_line(ten, command, monkeypatch):

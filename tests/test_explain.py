@@ -10,6 +10,7 @@ import sys
 import tracemalloc
 from contextlib import redirect_stdout
 from dataclasses import replace
+from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
@@ -743,7 +744,7 @@ def test_command_takes_other_weights(shipped, video, network, monkeypatch, capsy
     asked = []
     monkeypatch.setattr(command, "load", lambda path: asked.append(path) or network)
     assert main([str(video), "--weights", "best.safetensors"]) == 0
-    assert asked == ["best.safetensors"]
+    assert asked == [Path("best.safetensors")]
 
 
 @pytest.mark.parametrize("method", ["cam", "gradcam", "occlusion"])
@@ -845,7 +846,7 @@ def test_command_on_a_console_that_lacks_the_letters_of_a_name(video):
 def test_command_refuses_a_negative_start(video, capsys):
     with pytest.raises(SystemExit, match="2"):
         main([str(video), "--start=-1"])
-    assert "-1: must be at least 0" in capsys.readouterr().err
+    assert "-1: must be from 0 to" in capsys.readouterr().err
 
 
 def test_command_on_a_missing_file():
@@ -854,3 +855,78 @@ def test_command_on_a_missing_file():
     )
     assert done.returncode == 2
     assert "missing.mp4" in done.stderr and "Traceback" not in done.stderr
+
+
+class Greatest(nn.Module):
+    """The greatest value of each channel; one class has far larger logits than the others."""
+
+    preprocess, classes = staticmethod(Small.preprocess), NAMES
+
+    def __init__(self, largest):
+        super().__init__()
+        self.conv, self.head = nn.Conv3d(3, 3, 3, padding=1), nn.Linear(3, 3, bias=False)
+        self.conv.weight.data[0], self.conv.bias.data[0] = 0, 1
+        self.head.weight.data = torch.diag(torch.tensor([largest, 1.0, 1.0]))
+
+    def forward(self, x):
+        return self.head(self.conv(x).relu().amax((2, 3, 4)))
+
+
+@pytest.mark.parametrize("largest", [1.0, 1e3, 1e4, 1e6])
+def test_a_large_logit_hides_no_other_pooling(frames, largest):
+    network = Greatest(largest).eval()
+    with pytest.raises(ExplainError, match="do not give this network's logits"):
+        explain(network, frames)
+    assert explain(network, frames, method="gradcam").bias is None
+
+
+def test_a_page_says_whose_map_it_has(network, frames, tmp_path):
+    whole, out = explain(network, frames), tmp_path / "page.html"
+    (first, _), (second, _) = whole.top(2)
+    explain(network, frames, second).save(out)
+    assert f"<h1>Evidence for {second}; the network says {first}</h1>" in out.read_text()
+
+
+def test_probabilities_of_many_classes_in_half_precision(network, frames):
+    one = explain(network, frames, 0)
+    many = np.zeros(70_000, np.float16)
+    found = replace(one, classes=list(map(str, range(70_000))), logits=many, bias=None)
+    assert found.probabilities.sum() == pytest.approx(1, abs=1e-3)
+
+
+def test_a_file_of_numbers_that_waits_or_swells(network, frames, tmp_path):
+    os.mkfifo(tmp_path / "pipe.npz")
+    explain(network, frames).save(tmp_path / "whole.npz")
+    with np.load(tmp_path / "whole.npz") as file:
+        values = dict(file)
+    head = f"{{'descr': '|S0', 'fortran_order': False, 'shape': ({10**9},), }}".ljust(117) + "\n"
+    npy = b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head.encode()
+    with ZipFile(tmp_path / "whole.npz") as old, ZipFile(tmp_path / "swells.npz", "w") as new:
+        for name in old.namelist():
+            new.writestr(name, npy if name == "mapped.npy" else old.read(name))
+    footprint = values["footprint"] * np.nan
+    np.savez(tmp_path / "unknown.npz", **values | dict(footprint=footprint))
+    told = {"pipe": "a pipe or device", "swells": "mapped has no bytes", "unknown": "3 rows of 9"}
+    for name, said in told.items():
+        with pytest.raises(ExplainError, match=f"{name}.npz: not a saved explanation .*{said}"):
+            Explanation.load(tmp_path / f"{name}.npz")
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".mp4", ".html"])
+def test_frames_of_one_pixel_can_be_saved(network, frames, tmp_path, suffix):
+    found = explain(network, np.repeat(frames[:, :1, :1], 2, 2), method="occlusion")
+    found.save(tmp_path / f"clip{suffix}")
+
+
+@pytest.mark.parametrize("clip", [
+    torch.zeros(2, 8, 8, 3, dtype=torch.bfloat16), torch.zeros(2, 8, 8, 3, device="meta"),
+    torch.zeros(2, 8, 8, 3, requires_grad=True), [np.zeros((8, 8, 3)), np.zeros((8, 9, 3))],
+])  # fmt: skip
+def test_what_makes_no_array_is_no_clip(network, clip):
+    with pytest.raises(ExplainError, match="^clip: .*uint8"):
+        explain(network, clip)
+
+
+def test_command_takes_a_number_of_any_length_for_a_name(shipped, video, capsys):
+    assert ended([str(video), "--class", "9" * 5000]) == 2
+    assert "no class '999" in capsys.readouterr().err

@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 from small import NAMES, Small, ended
 
-from lib.data import write_video
+from lib.data import VideoError, write_video
 from lib.data.arguments import GOES_ON
-from lib.explain import Explanation, explain
+from lib.explain import ExplainError, Explanation, explain
 from lib.explain import __main__ as command
 from lib.explain.__main__ import main
-from lib.explain.folder import clips_in, is_clip
+from lib.explain.folder import clips_in, explain_folder, is_clip
 from lib.miniature.dataset import write_frames
 
 
@@ -212,7 +212,7 @@ def test_what_a_folder_cannot_have(folder, tmp_path, capsys):
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "a.txt").touch()
     for arguments, message in (
-        ([str(folder)], "needs --out DIR"),
+        ([str(folder)], "needs a folder to write to"),
         (
             [str(folder), "--out", str(tmp_path / "out"), "--motion"],
             "and --motion are for one clip",
@@ -296,3 +296,33 @@ def test_ended_by_sigterm_it_says_a_line_and_keeps_what_is_done(folder, tmp_path
     said = run.communicate(timeout=60)[1]
     assert run.returncode == 130 and said.splitlines()[-1] == GOES_ON
     assert "Traceback" not in said and all(Explanation.load(path) for path in out.rglob("*.npz"))
+
+
+@pytest.mark.parametrize("name", ["index.html", "clips.csv", "settings.json", "a.webm.npz"])
+def test_a_folder_called_as_a_file_to_write_is_refused_first(tmp_path, name):
+    (tmp_path / "in" / name).mkdir(parents=True)
+    for path in tmp_path / "in/a.webm", tmp_path / "in" / name / "b.webm":
+        write_video(path, np.zeros((2, 32, 32, 3), np.uint8), 4)
+    with pytest.raises(VideoError, match=f"b.webm: {name} is the name of a file to write; rename"):
+        explain_folder(tmp_path / "in", tmp_path / "out", {}, lambda path: 1 / 0)
+
+
+def test_a_second_run_to_the_same_folder_is_refused(tmp_path):
+    (tmp_path / "in").mkdir()
+    write_video(tmp_path / "in/a.webm", np.zeros((2, 32, 32, 3), np.uint8), 4)
+
+    def second(path):
+        with pytest.raises(OSError, match="out: another run is in this folder; wait, or name"):
+            explain_folder(tmp_path / "in", tmp_path / "out", {}, lambda path: 1 / 0)
+        raise VideoError("seen")
+
+    assert explain_folder(tmp_path / "in", tmp_path / "out", {}, second) == {"a.webm": "seen"}
+
+
+def test_settings_that_are_nested_too_deep_are_not_ours(tmp_path):
+    (tmp_path / "in").mkdir()
+    write_video(tmp_path / "in/a.webm", np.zeros((2, 32, 32, 3), np.uint8), 4)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/settings.json").write_text("[" * 200_000)
+    with pytest.raises(ExplainError, match="out: is in use, and not by this command"):
+        explain_folder(tmp_path / "in", tmp_path / "out", {}, lambda path: 1 / 0)

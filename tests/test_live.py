@@ -1,12 +1,15 @@
 """The network as a graph, and the network in a page of the built book."""
 
 import json
+import os
 import re
 import shutil
 import time
 from base64 import b64decode
 from contextlib import ExitStack
 from io import BytesIO
+from pathlib import Path
+from unittest.mock import Mock
 from urllib.parse import parse_qs, urlsplit
 
 import av
@@ -75,6 +78,22 @@ def test_what_is_there_of_the_same_weights_is_kept(folder):
     before = (folder / GRAPH).stat().st_mtime_ns
     export(folder)
     assert (folder / GRAPH).stat().st_mtime_ns == before
+
+
+def test_a_damaged_graph_is_written_again(folder, tmp_path, monkeypatch):
+    (tmp_path / RECORD).write_bytes((folder / RECORD).read_bytes())
+    (tmp_path / GRAPH).write_bytes(b"")
+    monkeypatch.setattr("onnx.save", Mock(side_effect=OSError("again")))
+    with pytest.raises(OSError, match="again"):
+        export(tmp_path)
+    assert not (tmp_path / RECORD).exists()
+
+
+def test_a_graph_in_a_folder_of_any_name_runs(folder, tmp_path):
+    place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff"))
+    place.mkdir()
+    (place / GRAPH).write_bytes((folder / GRAPH).read_bytes())
+    assert len(runner(place / GRAPH)(np.zeros((16, 192, 192, 3), np.uint8))) == 4
 
 
 def test_a_graph_that_was_not_written_whole_is_not_kept(folder, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -276,6 +277,58 @@ def test_evaluation_mode_keeps_all_bits_whatever_was_chosen(conv, rnn, all_of_it
     finally:
         torch.backends.fp32_precision = "none"
         torch.backends.cudnn.allow_tf32 = True
+
+
+class Remembers(torch.nn.Module):
+    """As much as networks do: a table as long as the input, in an attribute or a buffer; an adapter
+    that is merged into the weights for evaluation, and taken out again for training."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.table, self.merged = torch.nn.Linear(2, 2), None, False
+        self.register_buffer("places", torch.zeros(1))
+
+    def train(self, mode=True):
+        if mode == self.merged:
+            self.linear.weight.data += -1 if mode else 1
+            self.merged = not mode
+        return super().train(mode)
+
+    def forward(self, x):
+        self.table, self.places = torch.ones(len(x)) * x.sum(), torch.ones(len(x))
+        return self.linear(x)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_evaluation_mode_leaves_nothing_of_what_a_network_remembers(training):
+    network = Remembers().train(training)
+    weight, places = network.linear.weight.clone(), network.places
+    with networks.evaluation_mode(network), torch.inference_mode():
+        assert network.merged
+        network(torch.rand(3, 2))
+    assert network.table is None and network.places is places
+    assert (network.training, network.linear.training, network.merged) == (
+        training, training, not training
+    )  # fmt: skip
+    torch.testing.assert_close(network.linear.weight, weight)
+    network(torch.rand(3, 2)).sum().backward()  # nothing of inference is left in it
+
+
+@pytest.mark.parametrize("change, told", [
+    (lambda state: {n: x + 5j if n == "classifier.weight" else x for n, x in state.items()},
+     "classifier.weight has numbers that are complex or not finite"),
+    (lambda state: state, "1000000 classes, and no linear layer of as many"),
+])  # fmt: skip
+def test_weights_that_do_not_fit_are_refused_before_a_network_is_made(
+    small, tmp_path, monkeypatch, change, told
+):
+    path = tmp_path / "n.safetensors"
+    many = [""] * 10**6 if "classes" in told else small.classes
+    about = dict(about=json.dumps(dict(classes=many, profile=asdict(small.profile))))
+    save_file(change(small.state_dict()), path, about)
+    monkeypatch.setattr(networks, "build", None)
+    with pytest.raises(ValueError, match=told):
+        networks.load(path)
 
 
 def test_the_network_that_ships():

@@ -1,6 +1,7 @@
 """Where cells look: centres worked out by hand, and where gradients really lie."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torchvision.models import resnet50
 from torchvision.models.video import r3d_18
 
 from lib.explain.clip import explain
+from lib.explain.explanation import ExplainError
 from lib.explain.receptive_field import measure
 from lib.model import networks
 from lib.model.inflate import inflate
@@ -512,3 +514,50 @@ def test_footprints_leave_the_network_alone(network, context):
     assert (
         receptive_field(network, "relu2", (5, 16, 16), (5, 4, 4)) == inside and not runs
     )  # measured once
+
+
+class Placed(Small):
+    """Adds a table of places, which it makes anew for a longer clip and keeps."""
+
+    table = None
+
+    def forward(self, x):
+        if self.table is None or x.shape[2] > len(self.table):
+            self.table = torch.arange(x.shape[2]).float().neg().exp()
+        x = self.features(x) + self.table[: x.shape[2], None, None]
+        return self.classifier(x.mean((2, 3, 4)))
+
+
+def test_a_table_as_long_as_the_measured_clip_is_not_kept(frames):
+    network = Placed().eval()
+    first = explain(network, frames, 0, method="gradcam")
+    assert first.footprint is not None and network.table is None
+    again = explain(network, frames, 0, method="gradcam")
+    np.testing.assert_array_equal(again.logits, first.logits)
+
+
+def test_another_dilation_is_measured_anew(network, frames):
+    assert explain(network, frames).footprint.size == (5, 7, 7)
+    network.conv2.dilation = network.conv2.padding = (1, 2, 2)
+    assert explain(network, frames).footprint.size == (5, 11, 11)
+
+
+class Lagging(Small):
+    """As a causal network: a cell sees the frame that is `lag` frames before its own."""
+
+    def __init__(self, lag):
+        super().__init__()
+        self.lag, self.seen = lag, nn.Conv3d(3, 8, (lag + 1, 3, 3), stride=(1, 2, 2))
+        self.seen.weight.data[:, :, 1:] = 0
+
+    def features(self, x):
+        return self.relu2(self.seen(F.pad(x, (0, 0, 0, 0, self.lag, 0))))
+
+
+@pytest.mark.parametrize("lag", [1, 4])
+def test_cells_of_other_frames_are_not_drawn_on_their_own(frames, lag):
+    found = explain(Lagging(lag).eval(), frames, 0)
+    for draw in partial(found.ledger, 0), lambda: found.cells, found._repr_html_:
+        with pytest.raises(ExplainError, match=f"cell looks -{lag}.0 frames away .*occlusion"):
+            draw()
+    assert explain(Lagging(0).eval(), frames, 0).ledger(0).shape == (5,)

@@ -352,10 +352,12 @@ def test_the_check_names_every_trouble(root):
     train = root / "labels/something-something-v2-train.json"
     entries = json.loads(train.read_text())
     entries.append(entries[0] | {"id": "99", "template": "Juggling [something]"})
+    entries.append(entries[0] | {"id": "n" * 300})  # no disk has such a name
     train.write_text(json.dumps(entries))
     report = check(root, splits=["train"])
     assert troubles(report) == {
         ("7", "missing"), ("8", "unreadable"), ("9", "too short"), ("99", "unlabelled"),
+        ("n" * 300, "missing"),
     }  # fmt: skip
     assert sum(report.clips["train"].values()) == 0
     text = report.summary()

@@ -140,8 +140,8 @@ def test_stopped_and_started_again_it_ends_with_the_same_weights(tmp_path, every
     assert [e["loss"] for e in again] == [e["loss"] for e in log]
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
-    left = {path.name.split(".")[0] for path in folder.iterdir()}
-    assert left == {"last", "best", "log", "running"}  # and nothing half written
+    left = {path.name for path in folder.iterdir()}
+    assert left == {"last.pt", "best.safetensors", "log.jsonl", ".running.lock"}
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_written(tmp_path):
@@ -160,9 +160,22 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_written(tmp_path):
     assert "NaN" not in (tmp_path / "log.jsonl").read_text()
 
 
+def test_a_statistic_that_is_not_finite_stops_the_run_as_well(tmp_path):
+    broken = network()
+    *_, norm = (m for m in broken.modules() if hasattr(m, "running_var"))
+
+    def spoil(number, epoch):
+        norm.running_var[0] = float("inf")
+
+    with pytest.raises(Diverged, match="not finite at update 2 of epoch 1"):
+        clips = Bars(16, 0), Bars(8, 1), settings()
+        training.train(broken, *clips, tmp_path, on_update=spoil)
+    assert {path.name for path in tmp_path.iterdir()} == {".running.lock"}
+
+
 def test_a_second_run_in_the_folder_is_refused(tmp_path):
     def second(number, epoch):
-        with pytest.raises(CannotStart, match="another run is in this folder; wait for its end"):
+        with pytest.raises(OSError, match="another run is in this folder; wait, or name another"):
             one_update(tmp_path)
         raise Stopped
 
@@ -327,7 +340,7 @@ def test_a_checkpoint_that_is_none(tmp_path):
     for content in spoilt:
         path.write_bytes(content)
         with pytest.raises(
-            CannotStart, match=r"last.pt is cut off, or no checkpoint \(.*\); name another"
+            CannotStart, match=r"last.pt is cut off, changed, or no checkpoint \(.*\); name another"
         ):
             one_update(tmp_path)
 
@@ -354,7 +367,7 @@ def test_settings_that_make_no_sense_are_refused_by_name(name, value, monkeypatc
     ("--classes 10", "--classes has no effect without --data"),
     ("--resplit 1", "--resplit has no effect without --data"),
     ("--frames 1 --reverse", "--reverse has no effect with --frames 1"),
-    ("--clips 0", "--clips: 0: must be at least 1"),
+    ("--clips 0", "--clips: 0: must be from 1 to"),
     ("--weights w.json", "NAME.safetensors is needed, not best; the record is NAME.json"),
     ("--weights last.pt", "NAME.safetensors is needed"),  # which the run writes itself
     ("--weights best.safetensors", "not best"),
@@ -683,7 +696,7 @@ def test_only_what_is_found_before_the_training_is_one_line(tmp_path, small, cap
     with pytest.raises(SystemExit) as stop:
         small(*common, "--folder", tmp_path)
     said = capsys.readouterr().err
-    assert stop.value.code == 2 and "last.pt is cut off, or no checkpoint" in said
+    assert stop.value.code == 2 and "last.pt is cut off, changed, or no checkpoint" in said
     assert said.count("\n") == 1
 
     (tmp_path / "file").touch()

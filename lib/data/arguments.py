@@ -22,13 +22,12 @@ STOPPED = "stopped; nothing was written"
 GOES_ON = "stopped; the same command goes on from what was written, if anything was"
 
 
-def whole(least: int, most: float = float("inf"), kind=int) -> Callable[[str], int | float]:
+def whole(least: int, most: int = 10**9, kind=int) -> Callable[[str], int | float]:
     """The `type` of an argument: for another number it ends in a line, and nothing has begun."""
 
     def number(text: str) -> int | float:
         if not least <= kind(text) <= most:
-            limits = f"at least {least}" if most == float("inf") else f"from {least} to {most}"
-            raise ArgumentTypeError(f"{text}: must be {limits}")
+            raise ArgumentTypeError(f"{text}: must be from {least} to {most}")
         return kind(text)
 
     return number

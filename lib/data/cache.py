@@ -4,10 +4,11 @@ second, which `SomethingSomething(FOLDER, ...)` opens."""
 import argparse
 import io
 import shutil
+from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from zipfile import ZIP_STORED, ZipFile
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import numpy as np
 from PIL import Image
@@ -16,16 +17,20 @@ from tqdm import tqdm
 from lib.data.arguments import MOST_PROCESSES, named, one_line, processes, whole
 from lib.data.something import CACHED, Annotations, Item
 from lib.data.video import JPEG_RATE, duration, read_clip
-from lib.files import write_text, write_whole
+from lib.files import alone, write_text, write_whole
 
 
 def pack(item: Item, folder: Path, side: int) -> int:
-    """Write FOLDER/ID.zip, whole or not at all; its size in bytes. One that is there is kept."""
-    path = folder / f"{item.id}.zip"
-    if not path.is_file():
-        count = max(1, round(duration(item.path) * JPEG_RATE))
-        frames = read_clip(item.path, count, JPEG_RATE, start=0).frames
-        write_whole(path, partial(_zip, frames=frames, side=side))
+    """Write FOLDER/ID.zip, whole or not at all; its size in bytes. One that is there, made of a
+    video of as many bytes, is kept."""
+    path, made_of = folder / f"{item.id}.zip", b""
+    with suppress(OSError, BadZipFile):  # it is not there, or damaged
+        made_of = b"%d bytes" % item.path.stat().st_size
+        if ZipFile(path).comment == made_of:
+            return path.stat().st_size
+    count = max(1, round(duration(item.path) * JPEG_RATE))
+    frames = read_clip(item.path, count, JPEG_RATE, start=0).frames
+    write_whole(path, partial(_zip, frames=frames, side=side, made_of=made_of))
     return path.stat().st_size
 
 
@@ -57,7 +62,9 @@ def build_cache(
     if noted.is_file() and noted.read_bytes() != made_of.encode():
         raise ValueError(f"{folder}: has frames of another side or dataset; name another folder")
     write_text(noted, made_of)
-    with processes(workers) as pool:
+    with alone(folder), processes(workers) as pool:
+        for part in videos.glob(f".*-{'[0-9a-f]' * 8}.zip"):  # of a run that was killed
+            part.unlink()
         sizes = pool.map(partial(pack, folder=videos, side=side), items, chunksize=4)
         total = sum(tqdm(sizes, "clips", len(items)))
     for path in files:  # last: half a cache is no dataset
@@ -67,8 +74,9 @@ def build_cache(
     return total
 
 
-def _zip(path: Path, frames: np.ndarray, side: int) -> None:
+def _zip(path: Path, frames: np.ndarray, side: int, made_of: bytes) -> None:
     with ZipFile(path, "w", ZIP_STORED) as file:
+        file.comment = made_of
         for number, frame in enumerate(frames, start=1):
             image, jpeg = Image.fromarray(frame), io.BytesIO()
             scale = side / min(image.size)

@@ -4,6 +4,7 @@ short or unlabelled, and all faults of the annotations. Exits with 1 where there
 import argparse
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from os.path import exists
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,7 +82,7 @@ def check(
         read = tqdm(read, "clips", len(to_read), leave=False)
         for (split, item), different in zip(to_read, read):
             if isinstance(different, str):
-                kind = "unreadable" if item.path.exists() else "missing"
+                kind = "unreadable" if exists(item.path) else "missing"
                 report.troubles.append(Trouble(kind, split, item.id, different))
             elif different < FRAMES // 2:
                 what = f"{item.path}: {different} different frames of {FRAMES}, the rest repeats"

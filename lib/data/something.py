@@ -80,20 +80,16 @@ class SomethingSomething(Dataset):
         self.classes, self.templates = list(classes), list(classes.values())
         self.items, unknown = annotations.choose(items, self.templates)
         if unknown:
-            raise ValueError(
-                f"{root}: the labels file lacks the template {unknown[0].template!r} of video "
-                f"{unknown[0].id} in {split}; take all annotations from one release"
-            )
+            lacks = f"lacks the template {unknown[0].template!r} of video {unknown[0].id}"
+            raise ValueError(f"{root}: the labels file {lacks} in {split}; take all of one release")
         if not self.items:
             raise ValueError(f"{root}: no video of {split} has one of the classes asked")
         folder = self.items[0].path.parent
         present = set(os.listdir(folder))
         missing = [item.path.name for item in self.items if item.path.name not in present]
         if missing:
-            raise FileNotFoundError(
-                f"{folder}: {len(missing)} of the {len(self.items)} videos of {split} are missing, "
-                f"{missing[0]} first; unpack or draw the dataset again"
-            )
+            lost = f"{len(missing)} of the {len(self.items)} videos of {split} are missing"
+            raise FileNotFoundError(f"{folder}: {lost}, {missing[0]} first; unpack or draw again")
 
     def __len__(self) -> int:
         return len(self.items)

@@ -21,7 +21,8 @@ from lib.data.faults import MOST_PIXELS, VideoError, check_pixels
 # In the first group a seek is exact and a packet says when its frame is shown.
 EXACT = {"matroska", "mov", "gif", "flv", "nut", "avi"}
 READ_THROUGH = {"mpegts", "mpeg", "asf", "mxf", "ogg", "dv", "ivf", "apng"}
-RAW = {*"h264 hevc h263 obu m4v mpegvideo mjpeg yuv4mpegpipe jpeg_pipe png_pipe".split()}
+RAW = {*"h264 hevc h263 obu m4v mpegvideo mjpeg yuv4mpegpipe".split()}
+HEIF = {*"heic heix heim heis hevc hevx mif1 msf1 avif avis".split()}  # pictures, in tiles
 # With B-frames, FFmpeg takes the time of decoding for the time shown: one or more frames late.
 LATE = {"avi", "asf", "mxf"}
 LIMITS = {
@@ -33,6 +34,7 @@ VIDEO_SUFFIXES = (  # of the files that are offered or looked for; others are re
     *(".webm", ".mp4", ".gif", ".mov", ".avi", ".mkv", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv"),
     *(".ogv", ".3gp", ".ts", ".mts", ".m2ts"),
 )
+REMEDY = "name a .webm, .mp4 or .gif, or convert it"
 HD = 720  # rows from which players take BT.709 where a video does not name its YUV matrix
 PALE = {16: "HDR (PQ)", 18: "HDR (HLG)", 9: "BT.2020"}  # by FFmpeg's number; 9 of primaries
 UNTAGGED = 2  # AVCOL_SPC_UNSPECIFIED
@@ -46,13 +48,14 @@ def opened(path: Path) -> Iterator[VideoStream]:
     try:
         container = av.open(str(path.absolute()), options=LIMITS, metadata_errors="replace")
     except av.ArgumentError as error:  # not on the list
-        with path.open("rb") as file:
-            webp = file.read(12)[8:] == b"WEBP"
-        what = "a WebP" if webp else "a text, a playlist or another kind that is not read"
-        raise VideoError(f"{path}: {what}; name a .webm, .mp4 or .gif, or convert it") from error
+        what = "a text, a playlist, a WebP or another picture, or a kind that is not read"
+        raise VideoError(f"{path}: {what}; {REMEDY}") from error
     with container:
-        covers = Disposition.attached_pic  # the cover of a song is no video
-        stream = next((s for s in container.streams.video if not s.disposition & covers), None)
+        if container.metadata.get("major_brand", "")[:4] in HEIF:
+            raise VideoError(f"{path}: a HEIC or AVIF picture; {REMEDY}")
+        covers, default = Disposition.attached_pic, Disposition.default
+        videos = [s for s in container.streams.video if not s.disposition & covers]  # of a song
+        stream = max(videos, key=lambda s: bool(s.disposition & default), default=None)
         if stream is None:
             raise VideoError(f"{path}: has sound or text but no picture; name a video file")
         if stream.codec_context is None:
@@ -103,8 +106,9 @@ def seek(stream: VideoStream, second: float) -> None:
         stream.container.seek(int(second / stream.time_base), stream=stream)
 
 
-def decode(stream: VideoStream) -> Iterator[tuple[float, VideoFrame]]:
-    """(seconds, frame) in the order shown; a damaged packet is skipped, as players do."""
+def decode(stream: VideoStream, sought=False) -> Iterator[tuple[float, VideoFrame]]:
+    """(seconds, frame) in the order shown; a damaged packet is skipped, as players do. Nothing
+    where `sought` has not led to a key frame: with intra-refresh, frames would be half grey."""
     raw = bool(stream.container.format.flags & Flags.no_timestamps.value)  # its times are guesses
     late, interval = _is_late(stream), _interval(stream)
     seconds, due = -math.inf, 0.0
@@ -116,6 +120,9 @@ def decode(stream: VideoStream) -> Iterator[tuple[float, VideoFrame]]:
             continue
         waiting.append(packet.dts)
         for frame in decoded:
+            if sought and not frame.key_frame:
+                return
+            sought = False
             if late and waiting:
                 frame.pts = waiting.popleft()
             known = not raw and frame.time is not None and frame.time > seconds  # not in all AVI
@@ -166,4 +173,6 @@ def _interval(stream: VideoStream) -> float:
 def _end(packet: av.Packet) -> float:
     """Second at which the frame in a packet leaves the screen."""
     begin = packet.dts if packet.pts is None else packet.pts  # neither marks the end of the file
-    return 0.0 if begin is None else float((begin + (packet.duration or 0)) * packet.time_base)
+    if begin is None or packet.is_discard:  # what an edit list cuts off
+        return 0.0
+    return float((begin + (packet.duration or 0)) * packet.time_base)

@@ -138,7 +138,7 @@ def _sample(timed: Iterator, wanted: np.ndarray, picture: Callable) -> list:
     """(seconds, picture) on screen at each of the wanted seconds; `timed` are (seconds, frame)."""
     shown, following, made, kept = next(timed, None), next(timed, None), None, []
     for second in wanted if shown else []:
-        while following and following[0] <= second + TOLERANCE:
+        while following and following[0] - second <= min(TOLERANCE, (following[0] - shown[0]) / 2):
             shown, following, made = following, next(timed, None), None
         made = picture(shown[1]) if made is None else made
         kept.append((shown[0], made))
@@ -164,10 +164,10 @@ def _read_jpegs(path: Path, wanted: np.ndarray, cut: Callable) -> list:
 def _read_video(path: Path, wanted: np.ndarray, cut: Callable) -> list:
     for early in (0.0, 2.0, 30.0, None):  # an index can lead past the frame sought: try earlier
         with streams.opened(path) as stream:
-            if early is not None and streams.is_exact(stream):
+            if sought := early is not None and streams.is_exact(stream):
                 streams.seek(stream, wanted[0] - early)
             make = partial(streams.picture, path, stream, VideoReformatter(), cut)
-            kept = _sample(streams.decode(stream), wanted, make)
+            kept = _sample(streams.decode(stream, sought), wanted, make)
         if kept and kept[0][0] <= wanted[0] + TOLERANCE:
             break
     return kept

@@ -1,5 +1,7 @@
 """Frames to a video file, whole or not at all."""
 
+import math
+import struct
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -30,17 +32,18 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float) -> None:
     path, suffix = Path(path), Path(path).suffix.lower()
     if suffix not in {*ENCODERS, ".gif"}:
         raise VideoError(f"{path}: cannot write {suffix or 'no suffix'}; use .webm, .mp4 or .gif")
-    if not 0.002 <= fps <= 1000:
-        raise VideoError(f"{path}: {fps} frames a second cannot be written: 0.002 to 1000 can")
+    most = 50 if suffix == ".gif" else 1000  # players show a GIF's shorter frames longer
+    if not 0.002 <= fps <= most:
+        raise VideoError(f"{path}: {fps} frames a second cannot be written: 0.002 to {most} can")
     frames = np.asarray(frames)
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not frames.size:
         raise ValueError(f"frames: (T, H, W, 3) uint8 wanted, got {frames.shape} {frames.dtype}")
     write = partial(_gif if suffix == ".gif" else _encode, frames=frames, fps=fps)
     try:
         write_whole(path, write)
-    except av.FFmpegError as error:
+    except (av.FFmpegError, OverflowError, struct.error) as error:  # a GIF's numbers have 16 bits
         remedy = "try another size, rate or suffix"
-        raise VideoError(f"{path}: cannot be encoded ({error.strerror}); {remedy}") from error
+        raise VideoError(f"{path}: cannot be encoded ({error}); {remedy}") from error
 
 
 def _encode(path: Path, frames: np.ndarray, fps: float) -> None:
@@ -64,8 +67,8 @@ def _encode(path: Path, frames: np.ndarray, fps: float) -> None:
 
 def _gif(path: Path, frames: np.ndarray, fps: float) -> None:
     """One palette for the whole clip, so that still parts stay still."""
-    some = frames[:: -(-len(frames) // 8), ::2, ::2]  # at most 8 frames at half size
-    palette = Image.fromarray(np.concatenate(some)).quantize(256)
+    step = max(2, math.ceil(math.sqrt(len(frames) / 2)))  # every frame, but not every pixel
+    palette = Image.fromarray(np.concatenate(frames[:, ::step, ::step])).quantize(256)
     images = [Image.fromarray(frame).quantize(palette=palette) for frame in frames]
     ticks = np.round(np.arange(len(frames) + 1) * 100 / fps)  # GIF counts hundredths of a second
     durations = (np.diff(ticks) * 10).astype(int).tolist()

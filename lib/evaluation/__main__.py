@@ -4,7 +4,6 @@ objects, hands and backgrounds it has never seen."""
 import numpy as np
 
 from lib.data.arguments import STOPPED, one_line, whole
-from lib.data.video import VideoError
 from lib.data.views import Windows
 from lib.evaluation.accuracy import ORDERS, Results, evaluate
 from lib.evaluation.command import add_to_record, begin, made_with, make_parser
@@ -28,7 +27,7 @@ def main() -> None:
     network, clips = begin(parser, args, args.clips, args.seed)
     clips = Windows(clips, args.windows) if args.data else clips
     orders = FRAMES if args.single else ORDERS
-    with one_line(parser, OSError, VideoError, stopped=STOPPED):  # others keep their traceback
+    with one_line(parser, OSError, ValueError, stopped=STOPPED):
         results = evaluate(network, clips, orders, args.workers).over(args.windows)
         figures = figures_of_frames(results) if args.single else figures_of(results)
         depends = only_with_data if args.data else ("split", "classes", "seed")

@@ -67,6 +67,8 @@ def read_record(path: Path | None) -> dict:
     if path and not os.access(path.parent, os.W_OK):
         raise OSError(f"{path}: there is no such folder, or it cannot be written; make it")
     try:
+        if path and path.exists() and not path.is_file():
+            raise ValueError("a folder, pipe or device")
         found = json.loads(path.read_text(encoding="utf-8")) if path and path.exists() else {}
         if not isinstance(found, dict):
             raise ValueError(f"a {type(found).__name__}, not names with figures")

@@ -114,11 +114,8 @@ def splice(
 
 
 def main() -> None:
-    parser = make_parser(
-        "lib.evaluation.splice",
-        "Several actions in one clip: how often does the map of one lie on its part? On a dataset, "
-        "or on newly drawn miniature clips.",
-    )
+    told = "On a dataset, or on newly drawn miniature clips."
+    parser = make_parser("lib.evaluation.splice", f"{__doc__.partition('`python')[0]}{told}")
     add = parser.add_argument
     add("--groups", type=whole(1), default=50, help="of four clips, and of two (%(default)s)")
     methods = ("cam", *GRADIENT_METHODS)

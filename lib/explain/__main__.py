@@ -73,7 +73,10 @@ def _clip(options: argparse.Namespace) -> int:
     if options.out and realpath(options.out) == realpath(options.clip):
         raise VideoError(f"{options.out}: is the clip itself; name another file to write")
     network = _network(options)
-    named = (c and (int(c) if c.isdecimal() else c) for c in (options.cls, options.versus))
+    named = (
+        c and (int(c) if c.isdecimal() and len(c) < 10 else c)
+        for c in (options.cls, options.versus)
+    )
     shown, versus = (None if c is None else class_index(network.classes, c) for c in named)
     result = _explained(network, options, options.clip, shown, versus)
     print(result.summary())
@@ -90,10 +93,8 @@ def _clip(options: argparse.Namespace) -> int:
 
 
 def _folder(options: argparse.Namespace) -> int:
-    if options.out is None:
-        raise ExplainError("a folder of clips needs --out DIR")
-    if options.out.suffix.lower() in OUTPUTS:
-        raise ExplainError(f"{options.out}: a folder of clips needs a folder to write to")
+    if options.out is None or options.out.suffix.lower() in OUTPUTS:
+        raise ExplainError(f"--out {options.out}: a folder of clips needs a folder to write to")
     if options.cls or options.versus or options.motion:
         raise ExplainError("a folder of clips: --class, --versus and --motion are for one clip")
     network, out = _network(options), options.out

@@ -32,8 +32,8 @@ def network_inputs(network: nn.Module, frames: np.ndarray, preprocess=None) -> T
     inputs = inputs.unsqueeze(0) if is_tensor and inputs.ndim == 4 else inputs
     if not is_tensor or inputs.ndim != 5 or inputs.shape[:2] != (1, 3):
         raise ExplainError(f"preprocess gives {shape_of(inputs)}; (1, 3, T, H, W) is needed")
-    if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
-        raise ExplainError("made by torch.jit, without layers to look at: give what it is made of")
+    if any(isinstance(m, torch.jit.ScriptModule) or "eval" in vars(m) for m in network.modules()):
+        raise ExplainError("made by torch.jit or .export, without layers: give what it is made of")
     for name, x in chain(network.named_parameters(), network.named_buffers()):
         if nn.parameter.is_lazy(x):
             raise ExplainError(f"{name} has no shape yet: run the network on a clip first")
@@ -158,20 +158,23 @@ def names_of(network: nn.Module, class_names, count: int) -> list[str]:
 def most_probable(network: nn.Module, inputs: Tensor, most: int = MOST) -> list[int]:
     """Indices of the classes with the highest logits of one clip (1, 3, T, H, W), highest first:
     what a gradient method, one class after another, shows of a network of many classes."""
-    with evaluation_mode(network), torch.inference_mode():
-        logits = ask(network, inputs)
+    logits = asked(network, inputs)
     return logits[0].topk(min(most, logits.shape[1])).indices.tolist()
+
+
+def asked(network: nn.Module, inputs: Tensor) -> Tensor:
+    """The logits (N, K), without gradients; the network forgets the clips."""
+    with evaluation_mode(network), torch.inference_mode():
+        return ask(network, inputs)
 
 
 def mixes(network: nn.Module, inputs: Tensor) -> bool:
     """Whether clips of a batch see each other, as where batch norm keeps no statistics: another
     clip beside this one (1, 3, T, H, W) changes its logits, or is refused."""
-    close = 1e-3 if inputs.dtype.itemsize > 2 else 3e-2
-    with evaluation_mode(network), torch.inference_mode():
-        alone = ask(network, inputs)[0]
-        with suppress(ExplainError):
-            both = ask(network, torch.cat([inputs, inputs / 2]))
-            return len(both) != 2 or bool((both[0] - alone).abs().max() > close * alone.abs().max())
+    close, alone = 1e-3 if inputs.dtype.itemsize > 2 else 3e-2, asked(network, inputs)[0]
+    with suppress(ExplainError):
+        both = asked(network, torch.cat([inputs, inputs / 2]))
+        return len(both) != 2 or bool((both[0] - alone).abs().max() > close * alone.abs().max())
     return True
 
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from lib.data.video import Clip, read_clip, square
 from lib.explain import occlusion
-from lib.explain.ask import crops, mixes, names_of, network_inputs
+from lib.explain.ask import crops, mixes, names_of, network_inputs, told
 from lib.explain.explanation import FPS, ExplainError, Explanation, class_index
 from lib.explain.maps import GRADIENT_METHODS, OneByOne, Reshape, maps_of, watching
 from lib.explain.overlay import interpolation
@@ -85,7 +85,7 @@ def explain(
     shape, frames, bias, alone = tuple(inputs.shape[2:]), len(clip), None, None
     notes = [clip.note] * bool(clip.note) + [CROPS] * crops(preprocess, clip.frames.shape)
     given = [np.asarray(sides) for sides in (window, stride) if sides is not None]
-    if any(sides.shape != (3,) or sides.dtype.kind != "i" for sides in given):
+    if any(sides.shape != (3,) or sides.dtype.kind not in "iu" for sides in given):
         raise ExplainError("window and stride: three numbers each, of frames, rows and columns")
     if method == "occlusion":
         window = tuple(max(1, side // 4) for side in shape) if window is None else window
@@ -118,7 +118,8 @@ def explain(
     close = 1e-5 if inputs.dtype.itemsize > 2 else 1e-2
     probable = len(logits) > 1 and abs(logits.sum() - 1) < close and (logits >= 0).all()
     notes += [SOFTMAX] * bool(probable)
-    geometry = cache(lambda: _geometry(locate(), maps.shape[2:], notes, reordered))
+    cells = steps, *maps.shape[2:]
+    geometry = cache(lambda: _geometry(locate(), cells, frames, notes, reordered))
     return Explanation(
         frames=clip.frames,
         times=clip.times,
@@ -187,7 +188,7 @@ def _reordered(network, inputs: Tensor, layer: str, reshape: Reshape | None, axe
     return wrong
 
 
-def _geometry(field: ReceptiveField, grid, notes: list[str], reordered: Callable | None) -> tuple:
+def _geometry(field: ReceptiveField, grid, frames: int, notes: list[str], reordered) -> tuple:
     """The cells' centres as fractions of the frame, what a cell sees, and what to say of them."""
     unknown, along = np.isnan(field.first), ("time", "height", "width")  # (3,)
     for axis in np.flatnonzero(np.array(field.stride) < 0):
@@ -196,11 +197,15 @@ def _geometry(field: ReceptiveField, grid, notes: list[str], reordered: Callable
     for axis in reordered(np.flatnonzero(unknown)) if reordered and unknown.any() else ():
         said = f"cells do not change where the clip does along {along[axis]}"
         raise ExplainError(f"{said}: the network reorders it, so no picture is right")
+    away = field.centres(0, grid[0]) * frames - np.arange(grid[0]) - 0.5
+    if grid[0] == frames and abs(away).max() > 0.5:  # else they are shared out by these centres
+        said = f"each cell looks {away[0]:+.1f} frames away from its own, as in a causal network"
+        raise ExplainError(f'{said}: use method="occlusion", or a reshape= that shifts them')
     if unknown[1:].any():
         notes = [*notes, "where cells look could not be measured: they are spread evenly"]
     elif unknown[0]:
         notes = [*notes, "how far cells look along time could not be measured"]
-    cells = tuple(field.centres(i, n).astype(np.float32) for i, n in enumerate(grid, start=1))
+    cells = tuple(field.centres(i, n).astype(np.float32) for i, n in enumerate(grid) if i)
     return cells, None if unknown.any() else field, "; ".join(notes)
 
 
@@ -223,9 +228,9 @@ def _bias(head: nn.Linear | None, maps: Tensor, logits: Tensor, mapped: Sequence
         return None
     bias = torch.zeros_like(logits) if head.bias is None else head.bias.detach().float()
     total = maps.sum((1, 2, 3), dtype=torch.float64) + bias[mapped]
-    rounded = maps.abs().sum((1, 2, 3)).max()  # what sums of this size may be off by
-    tolerance = 1e-4 * ((logits - bias).abs().max() + 0.1 * rounded)
-    adds_up = (total - logits[mapped]).abs().max() <= tolerance
+    rounded = maps.abs().sum((1, 2, 3))  # what sums of this size may be off by
+    tolerance = 1e-4 * ((logits - bias)[mapped].abs() + 0.1 * rounded)
+    adds_up = ((total - logits[mapped]).abs() <= tolerance).all()
     return bias.cpu().numpy() if adds_up else None
 
 
@@ -255,7 +260,8 @@ def _square_clip(clip, size: int, count: int, fps: float) -> Clip:
     if isinstance(clip, str | Path):
         clip = read_clip(clip, count, fps, size=size)
     elif not isinstance(clip, Clip):
-        clip = np.atleast_1d(np.asarray(clip))
+        with told("clip: frames (T, H, W, 3) uint8 are needed"):
+            clip = np.atleast_1d(np.asarray(clip))
         clip = Clip(clip, np.arange(len(clip)) / fps)
     frames, mask = clip.frames, clip.mask
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not frames.size:

@@ -116,7 +116,8 @@ class Explanation:
     @property
     def probabilities(self) -> np.ndarray:
         """Softmax of the logits (K,)."""
-        exponentials = np.exp(self.logits - self.logits.max())
+        wide = np.result_type(self.logits, np.float32)  # half precision cannot add up many
+        exponentials = np.exp(self.logits - self.logits.max(), dtype=wide)
         return exponentials / exponentials.sum()
 
     def top(self, k: int = 2) -> list[tuple[str, float]]:
@@ -196,9 +197,10 @@ class Explanation:
 
             if versus is not None:
                 cls, versus = self.pair(cls, versus)
-            selected = None if cls is None else class_index(self.classes, cls)
+            most = max(self.mapped, key=lambda k: self.logits[k])
+            selected = most if cls is None else class_index(self.classes, cls)
             viewer, title = self._repr_html_(selected=selected, versus=versus), self.top(1)[0][0]
-            if selected is not None and self.classes[selected] != title:
+            if self.classes[selected] != title:
                 title = f"Evidence for {self.classes[selected]}; the network says {title}"
             write_text(path, page(title, viewer))
         else:

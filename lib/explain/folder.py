@@ -24,12 +24,13 @@ from lib.data.jpegs import is_frame
 from lib.data.streams import VIDEO_SUFFIXES
 from lib.data.video import VideoError
 from lib.explain.explanation import ExplainError, Explanation
-from lib.files import remove_unfinished, write_text
+from lib.files import alone, remove_unfinished, write_text
 
 CLIPS = (*VIDEO_SUFFIXES, ".zip")
 DONE = "explained.jsonl"  # in the folder written to: a line for each clip
 TOP = 5  # classes of a clip in the table, and maps of it on the page; its own file has all
 MOST = 500  # tiles of a page, of 0.1 MB each
+BROKEN = ValueError, TypeError, RecursionError  # of JSON that is not ours, or not whole
 WIDE = "<style>body{max-width:72rem}</style>"
 
 
@@ -79,30 +80,36 @@ def explain_folder(
         tqdm.write(f"left out, as they are no clips by their names: {left_out}")
     if not clips:
         raise VideoError(f"{folder}: no clips in it; they end in {', '.join(CLIPS)}")
+    written = {Path(name) for name in ("clips.csv", "index.html", "settings.json", DONE)}
+    written |= {Path(f"{path.relative_to(folder)}.npz") for path in clips}
+    for path in clips:
+        if taken := written & {*path.relative_to(folder).parents}:
+            raise VideoError(f"{path}: {min(taken)} is the name of a file to write; rename it")
     _open(out, settings)
     ranking, faults, done = [], {}, _done(out)
-    for path in tqdm(clips, "clips", unit="clip"):
-        saved = out / f"{path.relative_to(folder)}.npz"
-        name = os.fsencode(path.relative_to(folder)).decode("utf-8", "replace")
-        try:
-            key, content, found = str(path.relative_to(folder)), _content(path), None
-            with suppress(OSError, ExplainError):  # not there, or damaged
-                found = Explanation.load(saved) if done.get(key) == content else None
-            if found is None:
-                found = _explained(path, saved, one)
-                with (out / DONE).open("a", encoding="utf-8") as file:
-                    file.write(f"\n{json.dumps({key: content})}")
-            top = found.top(TOP)
-        except (VideoError, ExplainError) as error:
-            if isinstance(error, ExplainError) and not ranking:
-                raise  # it is the network or the layer, not this clip
-            fault = str(error) if isinstance(error, VideoError) else f"{path}: {error}"
-            faults[name] = fault.encode("utf-8", "replace").decode()
-        else:
-            ranking.append((top[0][1] - sum(p for _, p in top[1:2]), name, saved, top))
-    ranking.sort()
-    write_text(out / "clips.csv", _table(ranking, faults))
-    write_text(out / "index.html", _page(ranking, faults))
+    with alone(out):
+        for path in tqdm(clips, "clips", unit="clip"):
+            saved = out / f"{path.relative_to(folder)}.npz"
+            name = os.fsencode(path.relative_to(folder)).decode("utf-8", "replace")
+            try:
+                key, content, found = str(path.relative_to(folder)), _content(path), None
+                with suppress(OSError, ExplainError):  # not there, or damaged
+                    found = Explanation.load(saved) if done.get(key) == content else None
+                if found is None:
+                    found = _explained(path, saved, one)
+                    with (out / DONE).open("a", encoding="utf-8") as file:
+                        file.write(f"\n{json.dumps({key: content})}")
+                top = found.top(TOP)
+            except (VideoError, ExplainError) as error:
+                if isinstance(error, ExplainError) and not ranking:
+                    raise  # it is the network or the layer, not this clip
+                fault = str(error) if isinstance(error, VideoError) else f"{path}: {error}"
+                faults[name] = fault.encode("utf-8", "replace").decode()
+            else:
+                ranking.append((top[0][1] - sum(p for _, p in top[1:2]), name, saved, top))
+        ranking.sort()
+        write_text(out / "clips.csv", _table(ranking, faults))
+        write_text(out / "index.html", _page(ranking, faults))
     return faults
 
 
@@ -124,7 +131,7 @@ def _open(out: Path, settings: dict) -> None:
         write_text(noted, json.dumps(settings, indent=1))
     try:
         before = dict(json.loads(noted.read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError) as error:
+    except (FileNotFoundError, *BROKEN) as error:
         what = "is in use, and not by this command"
         raise ExplainError(f"{out}: {what}; name a new folder") from error
     pairs = [(name, before.get(name), value) for name, value in settings.items()]
@@ -137,7 +144,7 @@ def _done(out: Path) -> dict[str, str]:
     done = {}
     with suppress(FileNotFoundError):
         for line in (out / DONE).read_text(encoding="utf-8", errors="replace").splitlines():
-            with suppress(ValueError, TypeError):  # cut short, as when the power went
+            with suppress(*BROKEN):  # cut short, as when the power went
                 done |= json.loads(line)
     return done
 

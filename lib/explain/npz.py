@@ -30,6 +30,8 @@ def write(path: Path, values: dict) -> None:
 
 def read(path: Path) -> dict:
     """The fields. A damaged or foreign file raises many kinds of errors, ValueError among them."""
+    if not path.is_file():  # opening a pipe would wait for a writer
+        raise ValueError("No such file, or a pipe or device")
     with ZipFile(path) as file:  # before anything is unpacked; no more than it says will be
         _check_size(sum(member.file_size for member in file.infolist()))
     with np.load(path, allow_pickle=False) as file:
@@ -38,9 +40,11 @@ def read(path: Path) -> dict:
         raise ValueError(f"it lacks {', '.join(lacking)}")
     cells = values.pop("y"), values.pop("x")
     values |= dict(bias=values.get("bias"), cells=cells)
+    if empty := [name for name in values if not getattr(values[name], "nbytes", 1)]:
+        raise ValueError(f"{empty[0]} has no bytes")
     values |= {name: values[name].tolist() for name in ("classes", "mapped")}
     if (rows := values.get("footprint")) is not None:
-        if np.shape(rows) != (3, 9):
+        if np.shape(rows) != (3, 9) or np.isnan(rows).any():
             raise ValueError("needed are footprint: 3 rows of 9 numbers")
         pairs = (tuple(map(tuple, rows[:, i : i + 2].tolist())) for i in (3, 5, 7))
         shape, *numbers = (tuple(column) for column in rows[:, :3].T.tolist())

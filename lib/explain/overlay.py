@@ -36,6 +36,8 @@ def overlay(
 
 def lines(heat: np.ndarray) -> np.ndarray:
     """How much of a line where heat (T, H, W) is 1/4, 1/2 or 3/4 lies on each pixel: 0 to 1."""
+    if min(heat.shape[1:]) < 2:
+        return np.zeros_like(heat)
     apart = abs(heat - (4 * heat).round().clip(1, 3) / 4)
     slope = np.hypot(*np.gradient(heat, axis=(1, 2)))
     level = slope <= 1e-6  # no lines on level ground

@@ -101,7 +101,8 @@ def measure(
     """
     energies = tap_energies(network) if energies is None else energies
     key = b"".join(energy.cpu().numpy().tobytes() for energy in energies.values())
-    key, known = (layer, *shape, *grid, reshape, key), _measured.setdefault(network, {})
+    key = (layer, *shape, *grid, reshape, repr(network), key)  # as strides may change, too
+    known = _measured.setdefault(network, {})
     if key not in known:
         paths = partial(_paths, network, layer, reshape, PathCount(network, energies))
         axes = [_along(axis, paths, tuple(shape), grid[axis]) or UNKNOWN for axis in range(3)]

@@ -76,7 +76,7 @@ class Reader:
                 output = reshape(output)
             except Exception as error:  # of any kind
                 return None, f", which reshape refuses: {error}"
-        is_tensor = isinstance(output, Tensor) and not output.is_complex()
+        is_tensor = isinstance(output, Tensor) and output.is_floating_point()
         if reshape is None and is_tensor and output.ndim == 3 and output.shape[2:] in self.widths:
             if output.shape[1] > inputs.shape[2] + 1:  # more than one for each frame
                 return None, TOKENS

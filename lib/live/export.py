@@ -58,17 +58,18 @@ def export(folder: Path | str, weights: Path | str = WEIGHTS) -> dict:
 
     The record has what a page needs to show what the graph gives, and how far it was from PyTorch.
     """
-    folder, code = Path(folder), sorted(Path(lib.model.__file__).parent.glob("*.py"))
+    folder, network = Path(folder), load(weights)
+    code = sorted(Path(lib.model.__file__).parent.glob("*.py"))
     code += [Path(__file__), Path(lib.explain.maps.__file__)]
     sources = b"".join(path.read_bytes() for path in [Path(weights), *code])
     made_of = hashlib.sha256(sources).hexdigest()
-    with suppress(FileNotFoundError, ValueError, TypeError):  # no whole record
+    with suppress(FileNotFoundError, ValueError, TypeError, RecursionError):  # no whole record
         record = dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
-        if record.get("made_of") == made_of and (folder / GRAPH).is_file():
+        graph = hashlib.sha256((folder / GRAPH).read_bytes()).hexdigest()
+        if (record.get("made_of"), record.get("sha256")) == (made_of, graph):
             return record
     (folder / RECORD).unlink(missing_ok=True)  # of another graph than the one that is to come
     folder.mkdir(parents=True, exist_ok=True)
-    network = load(weights)
     (frames, fps), size = sampling(network), network.preprocess.size
     black = np.zeros((frames, size, size, 3), np.uint8)
     shown = explain(network, black)
@@ -76,6 +77,7 @@ def export(folder: Path | str, weights: Path | str = WEIGHTS) -> dict:
     viewer = json.loads(data(shown))
     record = {
         "made_of": made_of,
+        "sha256": hashlib.sha256((folder / GRAPH).read_bytes()).hexdigest(),
         "opset": OPSET,
         "bytes": (folder / GRAPH).stat().st_size,
         "clips": CLIPS,
@@ -146,5 +148,6 @@ def runner(graph: Path):
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    cpu = ["CPUExecutionProvider"]  # of its bytes: not every name of a file is UTF-8
+    session = onnxruntime.InferenceSession(graph.read_bytes(), options, providers=cpu)
     return lambda frames: session.run(None, {"frames": frames})

@@ -50,7 +50,7 @@ def write(
     if card.is_file():
         try:
             found = json.loads(card.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{card}: not whole ({error}); remove it to draw again") from error
         if found != made:
             raise ValueError(f"{root} holds {found}, not {made}: remove it or name another folder")

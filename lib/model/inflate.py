@@ -85,11 +85,9 @@ def inflate(
     net3d, refused = growth.clipwise(""), growth.refused()
     if refused:
         more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
-        raise TypeError(
-            f"cannot inflate {', '.join(refused[:3])}{more}: only convolutions that do nothing "
-            "else and have no hooks, in networks whose channels come first; `where` can leave a "
-            "convolution 2D"
-        )
+        only = "only convolutions that do nothing else and have no hooks, in networks whose "
+        only += "channels come first; `where` can leave a convolution 2D"
+        raise TypeError(f"cannot inflate {', '.join(refused[:3])}{more}: {only}")
     if where != "none" and not growth.chosen:
         raise ValueError(f"where={where!r} chooses no convolution of this network: say 'none'?")
     return net3d

@@ -163,12 +163,15 @@ def build(profile: str | Profile, classes: list[str], **how) -> nn.Module:
 def evaluation_mode(network: nn.Module, exact=True) -> Iterator[list]:
     """Evaluation mode, without autocast, without compiled code, which passes over hooks, and no
     parameter asks for a gradient; `exact`: also without TF32, of 10 bits, in which a GPU convolves
-    three times as fast. Yields a list for hook handles. At the end all of it is as it was."""
-    training = [module for module in network.modules() if module.training]
+    three times as fast. Yields a list for hook handles. At the end all of it is as it was, and what
+    modules have put into their attributes or buffers, such as a table as long as the clip."""
+    modules = list(network.modules())
+    adapting = [m for m in modules if m.training and type(m).train is not nn.Module.train]
+    kept = [(part, dict(part)) for m in modules for part in (vars(m), m._buffers)]
     asking = [parameter for parameter in network.parameters() if parameter.requires_grad]
     compiled = "torch._dynamo" in sys.modules  # what compiles has loaded it; it loads slowly
     handles, cudnn = [], torch.backends.cudnn
-    before = cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+    precision = cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
     try:
         network.eval()
         if exact:
@@ -182,12 +185,15 @@ def evaluation_mode(network: nn.Module, exact=True) -> Iterator[list]:
         with eager, torch.autocast(device, enabled=False):
             yield handles
     finally:
-        cudnn.allow_tf32 = before[0] == "tf32"
-        cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = before
+        cudnn.allow_tf32 = precision[0] == "tf32"
+        cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = precision
         for handle in handles:
             handle.remove()
-        for module in training:
-            module.training = True
+        for module in adapting:  # its own `train` may take adapters out of the weights again
+            module.train()
+        for part, before in kept:
+            part.clear()
+            part.update(before)
         for parameter in asking:
             parameter.requires_grad_(True)
 
@@ -249,8 +255,10 @@ def load(path: Path | str = WEIGHTS) -> nn.Module:
         size, kernel = profile.size, profile.kernel
         if not (type(size) is type(kernel) is int and 32 <= size <= 2048 and kernel <= 15):
             raise ValueError(f"{profile}: sizes are from 32 to 2048, kernels at most 15")
-        if spoilt := [name for name, x in state.items() if not x.isfinite().all()]:
-            raise ValueError(f"{spoilt[0]} has numbers that are not finite")
+        if spoilt := [n for n, x in state.items() if x.is_complex() or not x.isfinite().all()]:
+            raise ValueError(f"{spoilt[0]} has numbers that are complex or not finite")
+        if len(classes) not in [len(x) for x in state.values() if x.ndim == 2]:  # of the head
+            raise ValueError(f"{len(classes)} classes, and no linear layer of as many")
         network = build(profile, classes, imagenet=False)
         network.load_state_dict(state)
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:

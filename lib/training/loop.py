@@ -7,6 +7,7 @@ which keep their ImageNet weights. With `whole` all of the network is trained, b
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from math import ceil, isfinite
 from pathlib import Path
@@ -20,10 +21,11 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from lib.files import alone
 from lib.model import hardware, networks
 from lib.training import batches, distributed
 from lib.training.batches import Features, examples, parts, remember, seeded
-from lib.training.journal import CannotStart, Diverged, Journal, alone, facts, finite
+from lib.training.journal import CannotStart, Diverged, Journal, facts
 from lib.training.settings import Settings
 
 BLOCKS = "Bottleneck", "BasicBlock", "InvertedResidual", "DepthwiseSeparableConv"  # residual ones
@@ -50,9 +52,9 @@ def train(
     written every `checkpoint_every` updates; `on_update(update, epoch)`, both from 1, follows each.
 
     Raises Diverged for a loss or weights that are not finite, before they are written; CannotStart
-    for the checkpoint of another run, or one still in the folder, an odd batch, or no clips.
+    for the checkpoint of another run, an odd batch, or no clips; OSError where another is running.
     """
-    with alone(folder):
+    with alone(Path(folder)) if folder and distributed.rank() == 0 else nullcontext():
         given = network, training, validation, settings, folder
         return _train(*given, checkpoint_every, on_update, options)
 
@@ -108,7 +110,8 @@ def _train(
             sums += step(model, batch, optimizer, scheduler, settings)
             if number % checkpoint_every == 0 or number == length:
                 loss, right, count = distributed.summed(sums).tolist()
-                if not (isfinite(loss) and finite(trained)):
+                numbers = trained.state_dict().values()  # in a buffer, too
+                if not (isfinite(loss) and all(x.isfinite().all() for x in numbers)):
                     update = f"update {number} of epoch {epoch + 1}"
                     raise Diverged(f"loss or weights are not finite at {update}: {SMALLER}")
                 seen = [a + b for a, b in zip(seen, (loss, right, count, time.time() - begun))]
