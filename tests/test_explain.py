@@ -872,6 +872,16 @@ class Greatest(nn.Module):
         return self.head(self.conv(x).relu().amax((2, 3, 4)))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_bias_far_from_the_others_is_rounded_by_its_own_size(frames, dtype):
+    for seed in range(10):
+        torch.manual_seed(seed)
+        network = Small().eval()
+        network.classifier.weight.data[0] *= 20
+        network.classifier.bias.data[1] = -40.3
+        assert explain(network.to(dtype), frames).bias is not None
+
+
 @pytest.mark.parametrize("largest", [1.0, 1e3, 1e4, 1e6])
 def test_a_large_logit_hides_no_other_pooling(frames, largest):
     network = Greatest(largest).eval()

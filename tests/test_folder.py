@@ -212,13 +212,13 @@ def test_what_a_folder_cannot_have(folder, tmp_path, capsys):
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "a.txt").touch()
     for arguments, message in (
-        ([str(folder)], "needs a folder to write to"),
+        ([str(folder)], "a folder to write to"),
         (
             [str(folder), "--out", str(tmp_path / "out"), "--motion"],
             "and --motion are for one clip",
         ),
         ([str(tmp_path / "none"), "--out", str(tmp_path / "out")], "no clips in it"),
-        ([str(folder), "--out", str(tmp_path / "out.html")], "needs a folder to write to"),
+        ([str(folder), "--out", str(tmp_path / "out.html")], "a folder to write to"),
     ):
         assert ended(arguments) == 2
         assert message in capsys.readouterr().err and not [*tmp_path.glob("out*")]

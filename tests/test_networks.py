@@ -288,7 +288,7 @@ class Remembers(torch.nn.Module):
         self.linear, self.table, self.merged = torch.nn.Linear(2, 2), None, False
         self.register_buffer("places", torch.zeros(1))
 
-    def train(self, mode=True):
+    def train(self, mode):
         if mode == self.merged:
             self.linear.weight.data += -1 if mode else 1
             self.merged = not mode
@@ -312,6 +312,22 @@ def test_evaluation_mode_leaves_nothing_of_what_a_network_remembers(training):
     )  # fmt: skip
     torch.testing.assert_close(network.linear.weight, weight)
     network(torch.rand(3, 2)).sum().backward()  # nothing of inference is left in it
+
+
+def test_evaluation_mode_leaves_an_adapter_merged_that_was_merged():
+    class Holding(Remembers):
+        def __init__(self):
+            super().__init__()
+            self.inside = Remembers()
+
+    network = Holding().train(True)
+    network.inside.train(False)
+    before = [x.clone() for x in network.parameters()]
+    with networks.evaluation_mode(network):
+        assert network.merged and network.inside.merged
+    assert not network.merged and network.inside.merged and not network.inside.training
+    for then, now in zip(before, network.parameters()):
+        torch.testing.assert_close(then, now)
 
 
 @pytest.mark.parametrize("change, told", [

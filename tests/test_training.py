@@ -211,13 +211,11 @@ def test_a_disk_that_is_full_is_one_error_and_the_last_checkpoint_stays(tmp_path
 
 def test_only_its_own_unfinished_files_are_removed(tmp_path):
     kept = [".notes-20260101.txt", ".last-notes.pt", "last-0123abcd.pt"]
-    for name in (*kept, ".last-0123abcd.pt", ".w-0123abcd.safetensors"):
+    for name in (*kept, ".last-0123abcd.pt", ".best-0123abcd.safetensors"):
         (tmp_path / name).write_text("")
     (tmp_path / ".cache-abcdefab.d").mkdir()
     journal.Journal(tmp_path, {}, {}).resume()
-    networks.save(network(), tmp_path / "w.safetensors")
-    kept += [".cache-abcdefab.d", "w.safetensors"]
-    assert {path.name for path in tmp_path.iterdir()} == {*kept}
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, ".cache-abcdefab.d"}
 
 
 def test_each_update_is_told_and_each_so_many_are_logged(tmp_path):

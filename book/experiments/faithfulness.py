@@ -199,7 +199,7 @@ def main() -> None:
     add("--costly", type=int, default=20, help="... and by what takes long (%(default)s)")
     add("--checked", type=int, default=40, help="clips of the sanity checks (%(default)s)")
     args, network, about, rows = begin(parser, ("truth", "busy", "costly", *sanity.PARTS))
-    with one_line(parser, CannotStart):
+    with one_line(parser, CannotStart, OSError):
         figures = sanity.figures(network, rows, args)
     found = rows["truth"].measure(args.clips, lambda i: marked(network, i, args.seed))
     found += rows["costly"].measure(args.costly, lambda i: costly(network, i, args.seed))

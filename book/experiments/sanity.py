@@ -170,7 +170,7 @@ def on_random_labels(network: nn.Module, seed: int, folder: Path) -> tuple[nn.Mo
 
 
 def figures(network: nn.Module, rows: dict[str, Rows], args: argparse.Namespace) -> dict:
-    """The tables of all parts. CannotStart where another training is in the folder."""
+    """The tables of all parts. OSError where another training is in the folder."""
     random, learned = on_random_labels(network, args.seed, args.folder / "labels")
     measures = dict(
         follow=lambda i: follow(network, i, args.seed),
@@ -189,7 +189,7 @@ def main() -> None:
     )
     parser.add_argument("--checked", type=int, default=40, help="clips to draw (%(default)s)")
     args, network, about, rows = begin(parser, PARTS)
-    with one_line(parser, CannotStart):
+    with one_line(parser, CannotStart, OSError):
         found = figures(network, rows, args)
     about = made_by("sanity") | dict(measured_on=about | dict(checked=args.checked))
     add_to_record(args.record, dict(sanity=about | found))

@@ -21,12 +21,12 @@ from lib.files import alone, write_text, write_whole
 
 
 def pack(item: Item, folder: Path, side: int) -> int:
-    """Write FOLDER/ID.zip, whole or not at all; its size in bytes. One that is there, made of a
-    video of as many bytes, is kept."""
-    path, made_of = folder / f"{item.id}.zip", b""
-    with suppress(OSError, BadZipFile):  # it is not there, or damaged
-        made_of = b"%d bytes" % item.path.stat().st_size
-        if ZipFile(path).comment == made_of:
+    """Write FOLDER/ID.zip, whole or not at all; its size in bytes. One that is there is kept, if
+    it was made of a video of as many bytes."""
+    path, size = folder / f"{item.id}.zip", item.path.is_file() and item.path.stat().st_size
+    made_of = b"%d bytes" % size  # 0 of a folder of frames
+    with suppress(OSError, BadZipFile, NotImplementedError):  # it is not there, or damaged
+        if ZipFile(path).comment == made_of or not item.path.exists():
             return path.stat().st_size
     count = max(1, round(duration(item.path) * JPEG_RATE))
     frames = read_clip(item.path, count, JPEG_RATE, start=0).frames

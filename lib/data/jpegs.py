@@ -1,6 +1,7 @@
 """The frames of a folder or a zip of JPEGs, with Pillow."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -25,7 +26,7 @@ def is_jpegs(path: Path) -> bool:
 
 
 def is_frame(name: str) -> bool:
-    return name[:1].isdigit() and "/" not in name and name.lower().endswith((".jpg", ".jpeg"))
+    return name[:1].isdigit() and "/" not in name and name.endswith(".jpg")
 
 
 @contextmanager
@@ -37,7 +38,8 @@ def opened(path: Path) -> Iterator[list[tuple[float, Jpeg]]]:
     ):
         # By its list of names: zipfile.Path never ends, or fills the memory, for some of them.
         files = file.namelist() if file else os.listdir(path)
-        found = {name for name in files if is_frame(name)}
+        odd = re.compile(r"\d+\.jpe?g", re.IGNORECASE)  # one of these is missed by name
+        found = {name for name in files if is_frame(name) or odd.fullmatch(name)}
         names = [f"{number:05}.jpg" for number in range(1, len(found) + 1)]
         if not names:
             deeper = (name for name in files if "/" in name or (path / name).is_dir())

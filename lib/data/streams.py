@@ -22,7 +22,7 @@ from lib.data.faults import MOST_PIXELS, VideoError, check_pixels
 EXACT = {"matroska", "mov", "gif", "flv", "nut", "avi"}
 READ_THROUGH = {"mpegts", "mpeg", "asf", "mxf", "ogg", "dv", "ivf", "apng"}
 RAW = {*"h264 hevc h263 obu m4v mpegvideo mjpeg yuv4mpegpipe".split()}
-HEIF = {*"heic heix heim heis hevc hevx mif1 msf1 avif avis".split()}  # pictures, in tiles
+HEIF = {*"heic heix heim heis hevc hevx mif1 msf1 avif avis".split()}  # brands of pictures
 # With B-frames, FFmpeg takes the time of decoding for the time shown: one or more frames late.
 LATE = {"avi", "asf", "mxf"}
 LIMITS = {

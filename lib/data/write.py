@@ -42,8 +42,8 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float) -> None:
     try:
         write_whole(path, write)
     except (av.FFmpegError, OverflowError, struct.error) as error:  # a GIF's numbers have 16 bits
-        remedy = "try another size, rate or suffix"
-        raise VideoError(f"{path}: cannot be encoded ({error}); {remedy}") from error
+        remedy, said = "try another size, rate or suffix", getattr(error, "strerror", error)
+        raise VideoError(f"{path}: cannot be encoded ({said}); {remedy}") from error
 
 
 def _encode(path: Path, frames: np.ndarray, fps: float) -> None:

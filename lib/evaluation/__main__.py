@@ -16,7 +16,7 @@ def main() -> None:
     add = parser.add_argument
     add("--windows", type=whole(1), default=1, help="with --data: of a clip (%(default)s)")
     add("--clips", type=whole(1), default=600, help="without --data: to draw (%(default)s)")
-    add("--seed", type=whole(0), default=7, help="without --data: another draws other clips")
+    add("--seed", type=whole(0, 2**32), default=7, help="without --data: another draws other clips")
     add("--single", action="store_true", help="for a network trained on single frames")
     add("--workers", type=whole(0), default=2, help="processes that read clips (%(default)s)")
     args = parser.parse_args()

@@ -94,7 +94,7 @@ def _clip(options: argparse.Namespace) -> int:
 
 def _folder(options: argparse.Namespace) -> int:
     if options.out is None or options.out.suffix.lower() in OUTPUTS:
-        raise ExplainError(f"--out {options.out}: a folder of clips needs a folder to write to")
+        raise ExplainError("a folder of clips needs --out DIR, a folder to write to")
     if options.cls or options.versus or options.motion:
         raise ExplainError("a folder of clips: --class, --versus and --motion are for one clip")
     network, out = _network(options), options.out

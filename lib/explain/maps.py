@@ -188,10 +188,10 @@ def class_activation_maps(seen: Seen, classes: Tensor) -> tuple[Tensor, Tensor]:
         means = activations.mean((2, 3, 4))  # (N, C)
         logits = means @ weight.T + bias  # (N, K)
         coarse = max(torch.finfo(x.dtype).eps for x in (seen.logits, head.weight))
-        evidence = (seen.logits.detach() - bias).abs() + coarse * logits.abs()  # (N, K)
+        evidence = (seen.logits.detach() - bias).abs()  # (N, K)
         rounded = means.abs() @ weight.abs().T  # what sums of this size may be off by
         fine = 1e-4 * evidence + 1e-5 * rounded
-        tolerance = torch.maximum(fine, coarse * (4 * evidence + rounded))
+        tolerance = torch.maximum(fine, coarse * (4 * evidence + rounded + logits.abs()))
     if logits is None or ((logits - seen.logits).abs() > tolerance).any():
         said = (
             f"average pooling of layer {seen.layer!r} and the last linear layer do not give this "

@@ -24,7 +24,7 @@ def main() -> None:
     add = parser.add_argument
     add("root", type=named, nargs="?", default="data/miniature", help="folder (%(default)s)")
     add("--clips", type=whole(1, MOST_CLIPS), default=1600, help="split 8:1:1 (%(default)s)")
-    add("--seed", type=whole(0), default=0)
+    add("--seed", type=whole(0, 2**32), default=0)
     sides = "side, or WIDTHxHEIGHT, in pixels (%(default)s)"
     add("--size", type=_size, default=FRAME, help=sides)
     add("--layout", choices=RELEASES, default="v2", help="v1: JPEGs and CSV; v2: .webm and JSON")

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as as_bytes
 from torch import Tensor, nn
 
-from lib.files import remove_unfinished, write_whole
+from lib.files import write_whole
 from lib.model.framewise import Framewise, SeeMotion, TwoStages
 from lib.model.hardware import channels_last
 from lib.model.inflate import inflate
@@ -166,7 +166,7 @@ def evaluation_mode(network: nn.Module, exact=True) -> Iterator[list]:
     three times as fast. Yields a list for hook handles. At the end all of it is as it was, and what
     modules have put into their attributes or buffers, such as a table as long as the clip."""
     modules = list(network.modules())
-    adapting = [m for m in modules if m.training and type(m).train is not nn.Module.train]
+    adapting = [(m, m.training) for m in modules if type(m).train is not nn.Module.train]
     kept = [(part, dict(part)) for m in modules for part in (vars(m), m._buffers)]
     asking = [parameter for parameter in network.parameters() if parameter.requires_grad]
     compiled = "torch._dynamo" in sys.modules  # what compiles has loaded it; it loads slowly
@@ -189,11 +189,12 @@ def evaluation_mode(network: nn.Module, exact=True) -> Iterator[list]:
         cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = precision
         for handle in handles:
             handle.remove()
-        for module in adapting:  # its own `train` may take adapters out of the weights again
-            module.train()
+        for module, mode in adapting:  # which may take adapters out of the weights again
+            module.train(mode)
         for part, before in kept:
-            part.clear()
             part.update(before)
+            for name in part.keys() - before.keys():
+                del part[name]
         for parameter in asking:
             parameter.requires_grad_(True)
 
@@ -227,7 +228,6 @@ def save(network: nn.Module, path: Path | str) -> None:
     about = dict(classes=network.classes, profile=asdict(network.profile))
     content = as_bytes(tensors, {"about": json.dumps(about)})  # of several, the order would vary
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_unfinished(path)
     write_whole(path, lambda part: part.write_bytes(content))
 
 

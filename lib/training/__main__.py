@@ -19,7 +19,7 @@ from lib.data.labels import CLASS_SETS, class_set
 from lib.data.something import SomethingSomething
 from lib.data.video import VideoError
 from lib.data.views import Views
-from lib.files import write_text
+from lib.files import remove_unfinished, write_text
 from lib.model import hardware, networks
 from lib.training import distributed
 from lib.training.journal import CannotStart, Diverged
@@ -85,6 +85,7 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         weights.parent.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(weights)
         if weights.is_dir():
             raise IsADirectoryError(f"{weights} is a folder: name a file")
         training, validation, classes, drawing = clips_for(args, profile.size, settings)

@@ -46,8 +46,8 @@ class Journal:
         """Load the last checkpoint, where there is one: whole epochs, updates of the next one, sums
         over these. CannotStart if it is another run's, naming what differs."""
         if self.writes:
-            remove_unfinished(self.folder / "last.pt")
-            remove_unfinished(self.folder / "log.jsonl")
+            for name in ("last.pt", "best.safetensors", "log.jsonl"):
+                remove_unfinished(self.folder / name)
         if not self.folder or not (path := self.folder / "last.pt").is_file():
             return 0, 0, [0.0] * 4
         try:
@@ -80,8 +80,8 @@ class Journal:
             saved = {name: part.state_dict() for name, part in self.state.items()}
             saved |= dict(identity=self.identity, lines=self.lines, position=position)
             torch.save(saved, file := io.BytesIO())  # on a disk it hides that this is full
-            content = file.getvalue() + sha256(file.getbuffer()).digest()
-            write_whole(self.folder / "last.pt", lambda path: path.write_bytes(content))
+            file.write(sha256(file.getbuffer()).digest())
+            write_whole(self.folder / "last.pt", lambda path: path.write_bytes(file.getbuffer()))
 
     def epochs(self) -> list[dict]:
         """The lines of whole epochs."""
