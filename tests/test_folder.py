@@ -303,8 +303,9 @@ def test_a_folder_called_as_a_file_to_write_is_refused_first(tmp_path, name):
     (tmp_path / "in" / name).mkdir(parents=True)
     for path in tmp_path / "in/a.webm", tmp_path / "in" / name / "b.webm":
         write_video(path, np.zeros((2, 32, 32, 3), np.uint8), 4)
-    with pytest.raises(VideoError, match=f"b.webm: {name} is the name of a file to write; rename"):
+    with pytest.raises(VideoError, match="is the name of a file to write; rename it") as error:
         explain_folder(tmp_path / "in", tmp_path / "out", {}, lambda path: 1 / 0)
+    assert f"b.webm: {name} is" in str(error.value)
 
 
 def test_a_second_run_to_the_same_folder_is_refused(tmp_path):

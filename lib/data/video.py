@@ -79,9 +79,9 @@ def read_clip(
     zip of such JPEGs, whatever it is called. Frame i is the one on screen at start + i/fps seconds;
     past the end the last frame and its time are repeated. Without a `start`, `at` says where a
     video longer than frames/fps is read: 0 is its beginning, 1 its end, the default its middle.
-    Frames are upright, with square pixels, as a player shows them. A `crop` cuts a square out of
-    each; a `size` resizes the crop, the middle one by default, to size x size. Memory depends on
-    the clip, not the video.
+    Frames are upright, with square pixels, as a player shows them, but for a crop that the file may
+    ask for. A `crop` cuts a square out of each; a `size` resizes the crop, the middle one by
+    default, to size x size. Memory depends on the clip, not the video.
 
     Raises VideoError for whatever is wrong with the file, such as pictures above 67 million pixels
     or a clip above 4 GB; ValueError or TypeError for an argument that makes no sense.
