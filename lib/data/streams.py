@@ -53,8 +53,8 @@ def opened(path: Path) -> Iterator[VideoStream]:
     with container:
         if container.metadata.get("major_brand", "")[:4] in HEIF:
             raise VideoError(f"{path}: a HEIC or AVIF picture; {REMEDY}")
-        covers, default = Disposition.attached_pic, Disposition.default
-        videos = [s for s in container.streams.video if not s.disposition & covers]  # of a song
+        cover, default = Disposition.attached_pic, Disposition.default  # a song's cover is none
+        videos = [s for s in container.streams.video if not s.disposition & cover]
         stream = max(videos, key=lambda s: bool(s.disposition & default), default=None)
         if stream is None:
             raise VideoError(f"{path}: has sound or text but no picture; name a video file")

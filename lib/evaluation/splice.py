@@ -117,12 +117,7 @@ def main() -> None:
     told = "On a dataset, or on newly drawn miniature clips."
     parser = make_parser("lib.evaluation.splice", f"{__doc__.partition('`python')[0]}{told}")
     add = parser.add_argument
-    add(
-        "--groups",
-        type=whole(1, 10_000),
-        default=50,
-        help="of four clips, and of two (%(default)s)",
-    )
+    add("--groups", type=whole(1, 10_000), default=50, help="of four clips, of two (%(default)s)")
     methods = ("cam", *GRADIENT_METHODS)
     add("--methods", nargs="+", choices=methods, default=["cam"], help="of explaining (cam)")
     add("--layer", metavar="NAME", help="module to explain (default: the last)")
