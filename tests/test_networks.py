@@ -334,7 +334,7 @@ def test_evaluation_mode_leaves_an_adapter_merged_that_was_merged():
     (lambda state: {n: x + 5j if n == "classifier.weight" else x for n, x in state.items()},
      "classifier.weight has numbers that are complex or not finite"),
     (lambda state: state, "1000000 classes, and no linear layer of as many"),
-])  # fmt: skip
+], ids=["complex numbers", "a million classes"])  # fmt: skip
 def test_weights_that_do_not_fit_are_refused_before_a_network_is_made(
     small, tmp_path, monkeypatch, change, told
 ):
