@@ -1,5 +1,6 @@
 """A file or a folder is written whole or not at all, and is on the disk before it has its name."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -28,8 +29,9 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def remove_unfinished(path: Path) -> None:
-    """Remove what `write_whole` left beside `path` when it was killed."""
-    for part in path.parent.glob(f".{escape(path.stem[:40])}-{'[0-9a-f]' * 8}{path.suffix}"):
+    """Remove what `write_whole` left beside `path` when it was killed; with the stem *, any."""
+    stem = "*" if path.stem == "*" else escape(path.stem[:40])
+    for part in path.parent.glob(f".{stem}-{'[0-9a-f]' * 8}{path.suffix}"):
         part.unlink(missing_ok=True)
 
 
@@ -43,6 +45,11 @@ def alone(folder: Path) -> Iterator[None]:
         raise OSError(f"{folder}: another run is in this folder; wait, or name another") from error
     with lock:
         yield
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -31,6 +31,7 @@ from book.experiments.rows import Row, alpha, made_by, table
 from lib.data.arguments import one_line
 from lib.evaluation import add_to_record, controls
 from lib.evaluation.marks import marks
+from lib.explain.occlusion import at_once
 from lib.model.hardware import channels_last, device_of, fast_bfloat16
 from lib.training.journal import CannotStart
 
@@ -96,7 +97,7 @@ def curves(
 def probabilities(network: nn.Module, clips: Tensor, cls: int) -> np.ndarray:
     """Probability of a class in each clip (N,), a few at a time, in the network's precision."""
     dtype = next(network.parameters()).dtype
-    some = clips.split(2 if clips.is_cpu else 32)
+    some = clips.split(at_once(clips.device))
     logits = torch.cat([network(part.to(dtype)).float() for part in some])
     return logits.softmax(1)[:, cls].cpu().numpy()
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from lib.data.arguments import MOST_PROCESSES, named, one_line, processes, whole
 from lib.data.something import CACHED, Annotations, Item
 from lib.data.video import JPEG_RATE, duration, read_clip
-from lib.files import alone, write_text, write_whole
+from lib.files import alone, remove_unfinished, write_text, write_whole
 
 
 def pack(item: Item, folder: Path, side: int) -> int:
@@ -63,8 +63,7 @@ def build_cache(
         raise ValueError(f"{folder}: has frames of another side or dataset; name another folder")
     write_text(noted, made_of)
     with alone(folder), processes(workers) as pool:
-        for part in videos.glob(f".*-{'[0-9a-f]' * 8}.zip"):  # of a run that was killed
-            part.unlink()
+        remove_unfinished(videos / "*.zip")
         sizes = pool.map(partial(pack, folder=videos, side=side), items, chunksize=4)
         total = sum(tqdm(sizes, "clips", len(items)))
     for path in files:  # last: half a cache is no dataset

@@ -173,6 +173,5 @@ def _interval(stream: VideoStream) -> float:
 def _end(packet: av.Packet) -> float:
     """Second at which the frame in a packet leaves the screen."""
     begin = packet.dts if packet.pts is None else packet.pts  # neither marks the end of the file
-    if begin is None or packet.is_discard:  # what an edit list cuts off
-        return 0.0
-    return float((begin + (packet.duration or 0)) * packet.time_base)
+    shown = begin is not None and not packet.is_discard  # which an edit list cuts off
+    return float((begin + (packet.duration or 0)) * packet.time_base) if shown else 0.0

@@ -4,10 +4,8 @@ Of clips that the network names rightly, four in a grid or two one after the oth
 one's class should lie in its part. No truth is needed, so this runs on anybody's videos; and a map
 that is the same for every class is right in exactly one part of four, or of two. It is the grid
 pointing game of Bohle et al. (2021, arXiv 2104.00032) and Rao et al. (2022, arXiv 2205.10435),
-carried to time; Li et al. (2021, IEEE TCSVT, "Spatio-temporal perturbations") splice pairs.
-
-`python -m lib.evaluation.splice --help`
-"""
+carried to time; Li et al. (2021, IEEE TCSVT, "Spatio-temporal perturbations") splice pairs. Here
+on a dataset, or on newly drawn miniature clips."""
 
 from collections.abc import Iterable, Iterator
 
@@ -114,8 +112,7 @@ def splice(
 
 
 def main() -> None:
-    told = "On a dataset, or on newly drawn miniature clips."
-    parser = make_parser("lib.evaluation.splice", f"{__doc__.partition('`python')[0]}{told}")
+    parser = make_parser("lib.evaluation.splice", __doc__)
     add = parser.add_argument
     add("--groups", type=whole(1, 10_000), default=50, help="of four clips, of two (%(default)s)")
     methods = ("cam", *GRADIENT_METHODS)

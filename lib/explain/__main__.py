@@ -73,11 +73,9 @@ def _clip(options: argparse.Namespace) -> int:
     if options.out and realpath(options.out) == realpath(options.clip):
         raise VideoError(f"{options.out}: is the clip itself; name another file to write")
     network = _network(options)
-    named = (
-        c and (int(c) if c.isdecimal() and len(c) < 10 else c)
-        for c in (options.cls, options.versus)
-    )
-    shown, versus = (None if c is None else class_index(network.classes, c) for c in named)
+    chosen = options.cls, options.versus
+    chosen = (int(c) if c and c.isdecimal() and len(c) < 10 else c for c in chosen)
+    shown, versus = (None if c is None else class_index(network.classes, c) for c in chosen)
     result = _explained(network, options, options.clip, shown, versus)
     print(result.summary())
     if versus is not None:

@@ -118,8 +118,8 @@ def explain(
     close = 1e-5 if inputs.dtype.itemsize > 2 else 1e-2
     probable = len(logits) > 1 and abs(logits.sum() - 1) < close and (logits >= 0).all()
     notes += [SOFTMAX] * bool(probable)
-    cells = steps, *maps.shape[2:]
-    geometry = cache(lambda: _geometry(locate(), cells, frames, notes, reordered))
+    grid = steps, *maps.shape[2:]
+    geometry = cache(lambda: _geometry(locate(), grid, frames, notes, reordered))
     return Explanation(
         frames=clip.frames,
         times=clip.times,

@@ -193,10 +193,9 @@ def class_activation_maps(seen: Seen, classes: Tensor) -> tuple[Tensor, Tensor]:
         fine = 1e-4 * evidence + 1e-5 * rounded
         tolerance = torch.maximum(fine, coarse * (4 * evidence + rounded + logits.abs()))
     if logits is None or ((logits - seen.logits).abs() > tolerance).any():
-        said = (
-            f"average pooling of layer {seen.layer!r} and the last linear layer do not give this "
-        )
-        raise ExplainError(said + 'network\'s logits, as method="cam" needs; use method="gradcam"')
+        pooled = f"average pooling of layer {seen.layer!r} and the last linear layer"
+        needs = 'do not give this network\'s logits, as method="cam" needs; use method="gradcam"'
+        raise ExplainError(f"{pooled} {needs}")
     return class_maps(activations, weight[classes]), logits
 
 

@@ -30,7 +30,7 @@ def occlusion(
     Above 0: what was covered spoke for the class. `progress` yields the steps, as tqdm does.
     """
     window, stride = (tuple(map(int, sides)) for sides in (window, stride))  # not of 8 bits
-    sizes, batch = inputs.shape[2:], 1 if mixes(network, inputs) else 2 if inputs.is_cpu else 32
+    sizes, batch = inputs.shape[2:], 1 if mixes(network, inputs) else at_once(inputs.device)
     if any(not 1 <= w <= size or s < 1 for w, s, size in zip(window, stride, sizes)):
         most = f"give 1 or more, a window of at most {tuple(sizes)}"
         raise ExplainError(f"window {window} and stride {stride}: {most}")
@@ -45,6 +45,11 @@ def occlusion(
         with evaluation_mode(network), torch.inference_mode():  # each time: it may remember clips
             losses.append((logits - network(covered)).float())
     return torch.cat(losses).T.unflatten(1, list(map(len, starts))), logits[0].float()
+
+
+def at_once(device: torch.device) -> int:
+    """How many clips to show a network at once: few on a CPU, where each of many costs more."""
+    return 2 if device.type == "cpu" else 32
 
 
 def box(shape: Sequence[int], window: Sequence[int], stride: Sequence[int]) -> ReceptiveField:

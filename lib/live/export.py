@@ -21,7 +21,7 @@ from lib.explain import explain
 from lib.explain.ask import after
 from lib.explain.clip import sampling
 from lib.explain.maps import class_maps, watching
-from lib.files import write_text, write_whole
+from lib.files import digest, write_text, write_whole
 from lib.model import WEIGHTS, load
 from lib.model.networks import evaluation_mode
 from lib.viewer import data
@@ -59,14 +59,12 @@ def export(folder: Path | str, weights: Path | str = WEIGHTS) -> dict:
     The record has what a page needs to show what the graph gives, and how far it was from PyTorch.
     """
     folder, network = Path(folder), load(weights)
-    code = sorted(Path(lib.model.__file__).parent.glob("*.py"))
-    code += [Path(__file__), Path(lib.explain.maps.__file__)]
-    sources = b"".join(path.read_bytes() for path in [Path(weights), *code])
-    made_of = hashlib.sha256(sources).hexdigest()
+    sources = [Path(weights), *sorted(Path(lib.model.__file__).parent.glob("*.py"))]
+    sources += [Path(__file__), Path(lib.explain.maps.__file__)]
+    made_of = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     with suppress(FileNotFoundError, ValueError, TypeError, RecursionError):  # no whole record
         record = dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
-        graph = hashlib.sha256((folder / GRAPH).read_bytes()).hexdigest()
-        if (record.get("made_of"), record.get("sha256")) == (made_of, graph):
+        if (record.get("made_of"), record.get("sha256")) == (made_of, digest(folder / GRAPH)):
             return record
     (folder / RECORD).unlink(missing_ok=True)  # of another graph than the one that is to come
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +75,7 @@ def export(folder: Path | str, weights: Path | str = WEIGHTS) -> dict:
     viewer = json.loads(data(shown))
     record = {
         "made_of": made_of,
-        "sha256": hashlib.sha256((folder / GRAPH).read_bytes()).hexdigest(),
+        "sha256": digest(folder / GRAPH),
         "opset": OPSET,
         "bytes": (folder / GRAPH).stat().st_size,
         "clips": CLIPS,

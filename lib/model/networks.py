@@ -5,7 +5,6 @@ anywhere and whose weights are a Python package; `lite0` is all of it, inflated 
 `paper` is the article's ResNet-50, whose weights torchvision fetches from the internet.
 """
 
-import hashlib
 import json
 import sys
 import textwrap
@@ -21,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as as_bytes
 from torch import Tensor, nn
 
-from lib.files import write_whole
+from lib.files import digest, write_whole
 from lib.model.framewise import Framewise, SeeMotion, TwoStages
 from lib.model.hardware import channels_last
 from lib.model.inflate import inflate
@@ -243,7 +242,7 @@ def load(path: Path | str = WEIGHTS) -> nn.Module:
     try:
         if path == WEIGHTS and path.with_suffix(".json").is_file():
             known = json.loads(path.with_suffix(".json").read_text()).get("sha256")
-            if known and known != hashlib.sha256(path.read_bytes()).hexdigest():
+            if known and known != digest(path):
                 raise ValueError("its hash is not the one in its record: copy it again")
         with safe_open(path, "pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}

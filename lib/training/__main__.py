@@ -8,7 +8,6 @@ import re
 import shlex
 import sys
 from dataclasses import asdict, fields, replace
-from hashlib import sha256
 from math import ceil
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from lib.data.labels import CLASS_SETS, class_set
 from lib.data.something import SomethingSomething
 from lib.data.video import VideoError
 from lib.data.views import Views
-from lib.files import remove_unfinished, write_text
+from lib.files import digest, remove_unfinished, write_text
 from lib.model import hardware, networks
 from lib.training import distributed
 from lib.training.journal import CannotStart, Diverged
@@ -106,7 +105,7 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
         hardware=hardware.hardware(device.type),
         versions=hardware.versions(),
         epochs=epochs,
-        sha256=sha256(weights.read_bytes()).hexdigest(),
+        sha256=digest(weights),
     )
     if args.data is None:
         record["clips_drawn"] = ceil(settings.epochs / settings.passes) * args.clips
